@@ -1,0 +1,87 @@
+"""Which fields this version refuses, by name.
+
+A field of the API whose capability is not built yet is never ignored: it is refused here, with what to do instead.
+Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+_ABSENT = object()
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A field that can not be honoured."""
+
+    path: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Limit:
+    """Values of a field that can be honoured; none means that the field must be absent."""
+
+    path: str
+    accepted: tuple[object, ...]
+    remedy: str
+
+
+_LATER = "is not supported yet: leave it out"
+_LIMITS = (
+    _Limit("model.digest", (), _LATER),
+    _Limit("model.license", (), _LATER),
+    _Limit("model.secretRef", (), _LATER),
+    _Limit("model.endpoint", (), _LATER),
+    _Limit("model.cache", (), _LATER),
+    _Limit("engine.quantization", ("auto", "none"), "is not supported yet: use auto or none"),
+    _Limit("engine.prefixCaching", (False,), "is not supported yet: use false or leave it out"),
+    _Limit("parallelism.expert", (1,), "is not supported yet: use 1 or leave it out"),
+    _Limit("parallelism.ranksPerPod", (1,), "is not supported yet: use 1 or leave it out"),
+    _Limit("parallelism.tensor", (1,), "is not supported yet: use 1 or leave it out"),
+    _Limit("parallelism.redundantExperts", (0,), "is not supported yet: use 0 or leave it out"),
+    _Limit("accelerator", (), "is not supported yet: leave it out, the model then runs on CPU"),
+    _Limit("autoscaling", (), "is not supported yet: scale with kubectl scale"),
+    _Limit("rollout.strategy", ("Auto", "Surge"), "is not supported yet: use Auto or Surge"),
+    _Limit("rollout.verify", (), _LATER),
+    _Limit("rollout.paused", (False,), "is not supported yet: use false or leave it out"),
+    _Limit("access.tls", (), _LATER),
+    _Limit("access.authentication", ("None",), "is not supported yet: use None or leave it out"),
+    _Limit("access.router", (), _LATER),
+    _Limit("access.tokensPerMinute", (), _LATER),
+    _Limit("access.parentRefs", (), _LATER),
+    _Limit("telemetry.otlpEndpoint", (), _LATER),
+    _Limit("telemetry.sampleRatio", (), _LATER),
+    _Limit("telemetry.captureContent", (False,), "is not supported yet: use false"),
+)
+
+
+def refusals(spec: Mapping[str, Any]) -> tuple[Refusal, ...]:
+    """Every field of the spec that this version can not honour; empty when it can honour all."""
+    found = [
+        Refusal(f"spec.{limit.path}", f"spec.{limit.path}: {value!r} {limit.remedy}")
+        for limit in _LIMITS
+        if (value := _value_at(spec, limit.path)) is not _ABSENT and value not in limit.accepted
+    ]
+    source = spec["model"]["source"]
+    if not source.startswith(("oci://", "pvc://")):
+        scheme = source.split("://")[0]
+        found.append(
+            Refusal(
+                "spec.model.source",
+                f"spec.model.source: {scheme}:// is not supported yet: use oci:// or pvc://",
+            )
+        )
+    return tuple(found)
+
+
+def _value_at(spec: Mapping[str, Any], path: str) -> object:
+    value: object = spec
+    for part in path.split("."):
+        if not isinstance(value, Mapping) or part not in value:
+            return _ABSENT
+        value = value[part]
+    return value

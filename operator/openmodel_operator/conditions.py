@@ -1,0 +1,48 @@
+"""Conditions: built from verdicts, kept steady in time.
+
+Pure. `lastTransitionTime` moves only when the status does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from openmodel_operator.reasons import ConditionType, Reason
+from openmodel_operator.spec import Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One condition's content; `status` None is Unknown."""
+
+    type: ConditionType
+    status: bool | None
+    reason: Reason
+    message: str
+
+
+def merge_conditions(
+    before: Sequence[Mapping[str, object]],
+    verdicts: Iterable[Verdict],
+    generation: int,
+    now: str,
+) -> list[Manifest]:
+    """The verdicts as conditions; `now` is an RFC 3339 time."""
+    known = {item.get("type"): item for item in before}
+    conditions = []
+    for verdict in verdicts:
+        status = "Unknown" if verdict.status is None else str(verdict.status)
+        previous = known.get(verdict.type, {})
+        since = previous.get("lastTransitionTime") if previous.get("status") == status else None
+        conditions.append(
+            {
+                "type": str(verdict.type),
+                "status": status,
+                "reason": str(verdict.reason),
+                "message": verdict.message,
+                "observedGeneration": generation,
+                "lastTransitionTime": since or now,
+            }
+        )
+    return conditions

@@ -1,0 +1,55 @@
+"""Kubernetes Events about an OpenModel.
+
+Pure: from a change of status to the Event that tells of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from openmodel_operator import names
+from openmodel_operator.reasons import ConditionType
+from openmodel_operator.spec import Manifest
+from openmodel_operator.status import timestamp
+
+_MAX_MESSAGE = 1024
+
+
+def transition_event(
+    model: Manifest, before: Mapping[str, Any], after: Mapping[str, Any], now: datetime
+) -> Manifest | None:
+    """An Event when Ready changed its status or reason, else None."""
+    old, new = _ready(before), _ready(after)
+    if (old.get("status"), old.get("reason")) == (new["status"], new["reason"]):
+        return None
+    metadata = model["metadata"]
+    stalled = any(item["type"] == ConditionType.STALLED and item["status"] == "True" for item in after["conditions"])
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"generateName": f"{metadata['name']}-", "namespace": metadata["namespace"]},
+        "involvedObject": {
+            "apiVersion": names.API_VERSION,
+            "kind": names.KIND,
+            "name": metadata["name"],
+            "namespace": metadata["namespace"],
+            "uid": metadata["uid"],
+        },
+        "type": "Warning" if stalled else "Normal",
+        "reason": new["reason"],
+        "message": new["message"][:_MAX_MESSAGE],
+        "firstTimestamp": timestamp(now),
+        "lastTimestamp": timestamp(now),
+        "count": 1,
+        "source": {"component": names.COMPONENT},
+        "reportingComponent": names.COMPONENT,
+    }
+
+
+def _ready(status: Mapping[str, Any]) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = next(
+        (item for item in status.get("conditions", []) if item["type"] == ConditionType.READY), {}
+    )
+    return found

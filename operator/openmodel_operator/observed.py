@@ -1,0 +1,77 @@
+"""A snapshot of everything that decisions may look at.
+
+Pure data; `controller` fills it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from openmodel_operator import names
+from openmodel_operator.spec import Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What a real inference on a pod showed."""
+
+    ok: bool
+    message: str = ""
+    """Why not, when it failed."""
+    seconds: float = 0.0
+    facts: Mapping[str, str] = field(default_factory=dict)
+    """What the runtime says it loaded (parameters of its ModelConfig)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """The children of one OpenModel, and the Service of its name, whoever owns it."""
+
+    stateful_sets: Sequence[Manifest] = ()
+    headless_services: Sequence[Manifest] = ()
+    pods: Sequence[Manifest] = ()
+    service: Manifest | None = None
+    proofs: Mapping[str, Proof] = field(default_factory=dict)
+    """By pod uid."""
+
+    def serving_revision(self) -> str:
+        """The revision that the Service selects; it was proven before it was selected."""
+        if self.service is None:
+            return names.NO_REVISION
+        selector = self.service.get("spec", {}).get("selector") or {}
+        return str(selector.get(names.REVISION_LABEL, names.NO_REVISION))
+
+    def pods_of(self, revision: str) -> list[Manifest]:
+        """Pods of a revision that are not being deleted."""
+        return [
+            pod
+            for pod in self.pods
+            if pod["metadata"]["labels"].get(names.REVISION_LABEL) == revision
+            and "deletionTimestamp" not in pod["metadata"]
+        ]
+
+    def proven_groups(self, revision: str) -> int:
+        """Groups of a revision whose first pod is ready and answered a real inference."""
+        return sum(1 for pod in self.pods_of(revision) if is_ready(pod) and self._proven(pod))
+
+    def _proven(self, pod: Manifest) -> bool:
+        proof = self.proofs.get(proof_key(pod))
+        return proof is not None and proof.ok
+
+
+def is_ready(pod: Manifest) -> bool:
+    """The pod's own Ready condition."""
+    conditions = pod.get("status", {}).get("conditions", [])
+    return any(item["type"] == "Ready" and item["status"] == "True" for item in conditions)
+
+
+def restarts(pod: Manifest) -> int:
+    """Restarts of all containers of the pod."""
+    statuses = pod.get("status", {}).get("containerStatuses", [])
+    return sum(int(status.get("restartCount", 0)) for status in statuses)
+
+
+def proof_key(pod: Manifest) -> str:
+    """A proof holds for one life of a pod's containers."""
+    return f"{pod['metadata']['uid']}/{restarts(pod)}"

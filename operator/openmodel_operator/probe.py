@@ -1,0 +1,53 @@
+"""The proof of Ready: one greedy token, for real, over gRPC from a group's first pod.
+
+Knows the Open Inference Protocol and an address; decides nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import time
+
+import grpc
+
+from openmodel_operator import names
+from openmodel_operator.observed import Proof
+from openmodel_protos import grpc_service_pb2 as pb
+from openmodel_protos import grpc_service_pb2_grpc as pb_grpc
+
+# A loaded model may still have a queue; a model that is wedged must not hold its key for ever.
+_TIMEOUT_SECONDS = 30.0
+_PROMPT = b"Hello"
+
+
+async def prove(address: str, model: str, revision: str) -> Proof:
+    """Asks the pod for one token of this revision; every failure becomes a Proof that says so."""
+    host = f"[{address}]" if ":" in address else address
+    async with grpc.aio.insecure_channel(f"{host}:{names.GRPC_PORT}") as channel:
+        stub = pb_grpc.GRPCInferenceServiceStub(channel)
+        began = time.monotonic()
+        try:
+            response = await stub.ModelInfer(_one_token(model, revision), timeout=_TIMEOUT_SECONDS)
+            seconds = time.monotonic() - began
+            config = await stub.ModelConfig(
+                pb.ModelConfigRequest(name=model, version=revision), timeout=_TIMEOUT_SECONDS
+            )
+        except grpc.aio.AioRpcError as error:
+            return Proof(ok=False, message=f"{error.code().name}: {error.details()}")
+    if not response.raw_output_contents:
+        return Proof(ok=False, message="the answer has no output")
+    facts = {key: value.string_value for key, value in config.config.parameters.items()}
+    return Proof(ok=True, seconds=seconds, facts=facts)
+
+
+def _one_token(model: str, revision: str) -> pb.ModelInferRequest:
+    inputs = {
+        "text_input": _PROMPT,
+        "sampling_parameters": json.dumps({"temperature": 0, "max_tokens": 1}).encode(),
+    }
+    request = pb.ModelInferRequest(model_name=model, model_version=revision, id="readiness")
+    for name, value in inputs.items():
+        request.inputs.add(name=name, datatype="BYTES", shape=[1])
+        request.raw_input_contents.append(struct.pack("<I", len(value)) + value)
+    return request

@@ -1,0 +1,91 @@
+"""What to apply and what to delete now.
+
+Groups of a new revision come beside the old ones; when all of them are proven the Service moves, and the old ones go
+and drain. At zero replicas a revision that was never proven gets one group for its proof.
+Pure: every step follows from what is observed, so it may be cut off anywhere and go on after.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from openmodel_operator import names
+from openmodel_operator.desired.group import group_manifests
+from openmodel_operator.desired.identity import Identity, content_hash, group_name
+from openmodel_operator.desired.network_policy import network_policy
+from openmodel_operator.desired.pod import pod_template
+from openmodel_operator.desired.service import model_service
+from openmodel_operator.observed import Observed
+from openmodel_operator.plan import GroupPlan
+from openmodel_operator.spec import Manifest, OpenModelSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActionPlan:
+    """One step towards the spec."""
+
+    revision: str
+    """The revision that the spec asks for."""
+    serving: str
+    """The revision that the Service selects after this step."""
+    groups: int
+    """Groups of the revision that should exist."""
+    apply: Sequence[Manifest]
+    """Manifests to apply, in order."""
+    delete: Sequence[Manifest]
+    """Children to delete."""
+    reason: str
+
+
+def plan_actions(
+    identity: Identity, spec: OpenModelSpec, plan: GroupPlan, observed: Observed, image: str
+) -> ActionPlan:
+    """The next step."""
+    template = pod_template(identity, spec, image)
+    revision = content_hash(template)
+    before = observed.serving_revision()
+    groups = _wanted_groups(spec, proven=before == revision)
+    proven = observed.proven_groups(revision)
+    serving = revision if groups and proven >= groups else before
+    apply = [network_policy(identity), model_service(identity, serving)]
+    for index in range(groups):
+        apply += group_manifests(identity, template, revision, index, plan.pods)
+    keep = {group_name(identity.name, revision, index) for index in range(groups)}
+    if serving != revision and not spec.suspend:
+        keep |= {_name(child) for child in _children(observed) if _revision(child) == serving}
+    delete = [child for child in _children(observed) if _name(child) not in keep]
+    return ActionPlan(
+        revision=revision,
+        serving=serving,
+        groups=groups,
+        apply=apply,
+        delete=delete,
+        reason=_reason(revision, serving, groups, proven),
+    )
+
+
+def _wanted_groups(spec: OpenModelSpec, *, proven: bool) -> int:
+    if spec.suspend:
+        return 0
+    return spec.replicas if proven else max(1, spec.replicas)
+
+
+def _reason(revision: str, serving: str, groups: int, proven: int) -> str:
+    if serving == revision:
+        return f"revision {revision} serves with {groups} groups"
+    if serving == names.NO_REVISION:
+        return f"revision {revision} starts: {proven} of {groups} groups answered"
+    return f"revision {serving} serves until revision {revision} does: {proven} of {groups} groups answered"
+
+
+def _children(observed: Observed) -> list[Manifest]:
+    return [*observed.stateful_sets, *observed.headless_services]
+
+
+def _name(child: Manifest) -> str:
+    return str(child["metadata"]["name"])
+
+
+def _revision(child: Manifest) -> str:
+    return str(child["metadata"]["labels"].get(names.REVISION_LABEL, ""))

@@ -1,0 +1,40 @@
+"""What the operator is told by its environment, read once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+class SettingsError(ValueError):
+    """An environment variable is missing or wrong; the message names it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The operator's settings."""
+
+    runtime_image: str
+    """Image of model pods."""
+    namespace: str
+    """Namespace the operator runs in; model pods let it in."""
+    resync_seconds: float = 30.0
+    """How often every OpenModel is looked at without an event."""
+    health_port: int = 8081
+    """HTTP /healthz."""
+    metrics_port: int = 8080
+    """Prometheus exposition."""
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str]) -> Settings:
+        """Reads OPENMODEL_RUNTIME_IMAGE, OPENMODEL_NAMESPACE and OPENMODEL_RESYNC_SECONDS."""
+        try:
+            return cls(
+                runtime_image=env["OPENMODEL_RUNTIME_IMAGE"],
+                namespace=env["OPENMODEL_NAMESPACE"],
+                resync_seconds=float(env.get("OPENMODEL_RESYNC_SECONDS", cls.resync_seconds)),
+            )
+        except KeyError as error:
+            raise SettingsError(f"environment variable {error.args[0]} is missing") from None
+        except ValueError:
+            raise SettingsError("OPENMODEL_RESYNC_SECONDS must be a number of seconds") from None

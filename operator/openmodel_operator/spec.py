@@ -1,0 +1,124 @@
+"""An OpenModel's spec, parsed: what this version of the operator builds, with every optional value filled in.
+
+The API server has already checked types, ranges and the CEL rules; what is left here is what CEL can not say.
+Pure.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+Manifest = dict[str, Any]
+
+# Suffixes of Kubernetes quantities.
+_SUFFIXES = {
+    "": Decimal(1),
+    "m": Decimal("0.001"),
+    "k": Decimal(10) ** 3,
+    "M": Decimal(10) ** 6,
+    "G": Decimal(10) ** 9,
+    "T": Decimal(10) ** 12,
+    "P": Decimal(10) ** 15,
+    "Ki": Decimal(2) ** 10,
+    "Mi": Decimal(2) ** 20,
+    "Gi": Decimal(2) ** 30,
+    "Ti": Decimal(2) ** 40,
+    "Pi": Decimal(2) ** 50,
+}
+
+
+class SpecError(ValueError):
+    """A value that can not be used; the message starts with the field's path."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineSpec:
+    """spec.engine with defaults: vLLM's, or None where the checkpoint decides."""
+
+    dtype: str = "auto"
+    quantization: str = "auto"
+    max_model_len: int | None = None
+    max_num_seqs: int = 256
+    max_num_batched_tokens: int = 8192
+    memory_utilization: float = 0.9
+    prefix_caching: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenModelSpec:
+    """What to build."""
+
+    source: str
+    revision: str | None
+    engine: EngineSpec
+    threads: int
+    """Threads of a rank: its share of the pod's cpu request, at least 1."""
+    resources: Manifest
+    replicas: int
+    drain_seconds: int
+    suspend: bool
+    pod_template: Manifest
+
+
+def parse_spec(spec: Mapping[str, Any]) -> OpenModelSpec:
+    """Parses an admitted spec; SpecError names the field."""
+    engine = spec.get("engine", {})
+    defaults = EngineSpec()
+    resources = dict(spec.get("resources", {}))
+    cpu = resources.get("requests", {}).get("cpu", resources.get("limits", {}).get("cpu", 1))
+    return OpenModelSpec(
+        source=spec["model"]["source"],
+        revision=spec["model"].get("revision"),
+        engine=EngineSpec(
+            dtype=engine.get("dtype", defaults.dtype),
+            quantization=engine.get("quantization", defaults.quantization),
+            max_model_len=engine.get("maxModelLen"),
+            max_num_seqs=engine.get("maxNumSeqs", defaults.max_num_seqs),
+            max_num_batched_tokens=engine.get("maxNumBatchedTokens", defaults.max_num_batched_tokens),
+            memory_utilization=engine.get("memoryUtilization", defaults.memory_utilization),
+            prefix_caching=engine.get("prefixCaching", defaults.prefix_caching),
+        ),
+        threads=max(1, math.floor(parse_quantity("spec.resources.requests.cpu", cpu))),
+        resources=resources,
+        replicas=int(spec.get("replicas", 1)),
+        drain_seconds=int(spec.get("rollout", {}).get("drainSeconds", 120)),
+        suspend=bool(spec.get("suspend", False)),
+        pod_template=dict(spec.get("podTemplate", {})),
+    )
+
+
+def parse_quantity(path: str, value: str | int | float) -> Decimal:
+    """A Kubernetes quantity as a number."""
+    text = str(value)
+    digits = text.rstrip("mkMGTPi")
+    try:
+        return Decimal(digits) * _SUFFIXES[text[len(digits) :]]
+    except (InvalidOperation, KeyError):
+        raise SpecError(f"{path}: {value!r} is not a quantity") from None
+
+
+def effective_values(spec: OpenModelSpec) -> Manifest:
+    """`status.effective`: every optional field's value in force."""
+    engine = spec.engine
+    return {
+        "engine": {
+            "dtype": engine.dtype,
+            "quantization": engine.quantization,
+            "maxModelLen": engine.max_model_len or "checkpoint",
+            "maxNumSeqs": engine.max_num_seqs,
+            "maxNumBatchedTokens": engine.max_num_batched_tokens,
+            "memoryUtilization": engine.memory_utilization,
+            "prefixCaching": engine.prefix_caching,
+        },
+        "parallelism": {"expert": 1, "ranksPerPod": 1, "tensor": 1, "redundantExperts": 0},
+        "threadsPerRank": spec.threads,
+        "replicas": spec.replicas,
+        "rollout": {"strategy": "Surge", "paused": False, "drainSeconds": spec.drain_seconds},
+        "suspend": spec.suspend,
+        "access": {"authentication": "None"},
+        "telemetry": {"captureContent": False},
+    }

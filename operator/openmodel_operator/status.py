@@ -1,0 +1,234 @@
+"""What the user is told: `status` of an OpenModel from what was observed and decided.
+
+Pure; the clock is an argument. `Ready` says that a real inference of the spec's own revision went through on every
+serving group; `Stalled` says that only a change by the user helps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from openmodel_operator import names
+from openmodel_operator.conditions import Verdict, merge_conditions
+from openmodel_operator.desired.identity import Identity
+from openmodel_operator.desired.service import endpoint
+from openmodel_operator.failures import Failure, worst_failure
+from openmodel_operator.observed import Observed, is_ready, proof_key
+from openmodel_operator.plan import GroupPlan
+from openmodel_operator.reasons import ConditionType, Reason
+from openmodel_operator.rollout import ActionPlan
+from openmodel_operator.spec import Manifest, OpenModelSpec, effective_values
+
+
+@dataclass(frozen=True, slots=True)
+class Blocked:
+    """Why nothing was built for this spec; what serves keeps serving."""
+
+    reason: Reason
+    message: str
+    planned: bool
+    """False: the spec itself can not be planned; True: something else is in the way."""
+
+
+def timestamp(now: datetime) -> str:
+    """RFC 3339 in UTC, to the second, as Kubernetes writes it."""
+    return now.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def blocked_status(before: Mapping[str, Any], generation: int, blocked: Blocked, now: datetime) -> Manifest:
+    """Status of an OpenModel whose spec was refused: the rest of the old status stands."""
+    verdicts = _verdicts(
+        ready=(False, blocked.reason, blocked.message),
+        stalled=(True, blocked.reason, blocked.message),
+        planned=(True, Reason.PLAN_MADE, "planned") if blocked.planned else (False, blocked.reason, blocked.message),
+        loaded=None,
+        serving=False,
+    )
+    return {
+        **before,
+        "observedGeneration": generation,
+        "conditions": merge_conditions(before.get("conditions", []), verdicts, generation, timestamp(now)),
+    }
+
+
+def model_status(
+    identity: Identity,
+    spec: OpenModelSpec,
+    plan: GroupPlan,
+    actions: ActionPlan,
+    observed: Observed,
+    before: Mapping[str, Any],
+    generation: int,
+    now: datetime,
+) -> Manifest:
+    """Status of an OpenModel that was planned and applied."""
+    pods = observed.pods_of(actions.revision)
+    failure = worst_failure(pods, spec.source)
+    proven = observed.proven_groups(actions.revision)
+    ready = _ready(spec, actions, observed, failure, proven)
+    stalled = failure if failure is not None and failure.terminal else None
+    verdicts = _verdicts(
+        ready=ready,
+        stalled=(True, stalled.reason, stalled.message) if stalled else None,
+        planned=(True, Reason.PLAN_MADE, plan.reason),
+        loaded=_loaded(actions, proven),
+        serving=ready[0],
+        settled=ready[0] and _settled(spec, actions, observed, proven),
+        reconciling=actions.reason,
+    )
+    status: Manifest = {
+        "observedGeneration": generation,
+        "effective": effective_values(spec),
+        "conditions": merge_conditions(before.get("conditions", []), verdicts, generation, timestamp(now)),
+        "plan": {"ranks": plan.ranks, "podsPerReplica": plan.pods, "reason": plan.reason},
+        "replicas": len(observed.stateful_sets),
+        "readyReplicas": observed.proven_groups(actions.serving),
+        "selector": _selector(identity, actions.serving),
+        "endpoint": endpoint(identity),
+        "rollout": {
+            "revision": actions.serving,
+            "strategy": "Surge",
+            "strategyReason": "groups of a new revision start beside the old ones",
+        },
+    }
+    status |= _model_facts(before, observed, pods)
+    if failure is not None:
+        status["lastFailure"] = _last_failure(failure, before, now)
+    elif "lastFailure" in before:
+        status["lastFailure"] = before["lastFailure"]
+    return status
+
+
+_Verdict = tuple[bool, Reason, str]
+
+
+def _ready(
+    spec: OpenModelSpec,
+    actions: ActionPlan,
+    observed: Observed,
+    failure: Failure | None,
+    proven: int,
+) -> _Verdict:
+    if spec.suspend:
+        return False, Reason.SUSPENDED, "spec.suspend is true: there are no pods"
+    if actions.serving == actions.revision and spec.replicas == 0:
+        return True, Reason.SCALED_TO_ZERO, f"revision {actions.revision} answered before it was scaled to zero"
+    if actions.serving == actions.revision and proven:
+        return True, Reason.SERVING, f"a real inference went through on {proven} of {actions.groups} groups"
+    if failure is not None:
+        return False, failure.reason, failure.message
+    refused = [
+        proof.message
+        for pod in observed.pods_of(actions.revision)
+        if (proof := observed.proofs.get(proof_key(pod))) and not proof.ok
+    ]
+    if refused:
+        return False, Reason.PROBE_FAILED, f"the model is loaded, but a real inference failed: {refused[0]}"
+    if actions.serving not in (actions.revision, names.NO_REVISION):
+        return False, Reason.ROLLING_OUT, actions.reason
+    return False, Reason.STARTING, actions.reason
+
+
+def _settled(spec: OpenModelSpec, actions: ActionPlan, observed: Observed, proven: int) -> bool:
+    return proven == spec.replicas and not actions.delete and len(observed.stateful_sets) == actions.groups
+
+
+def _loaded(actions: ActionPlan, proven: int) -> _Verdict | None:
+    if proven or actions.serving == actions.revision:
+        return True, Reason.LOADED, f"the checkpoint of revision {actions.revision} was loaded"
+    return None
+
+
+def _verdicts(
+    *,
+    ready: _Verdict,
+    stalled: _Verdict | None,
+    planned: _Verdict,
+    loaded: _Verdict | None,
+    serving: bool,
+    settled: bool = False,
+    reconciling: str = "",
+) -> Sequence[Verdict]:
+    at_rest = settled or stalled is not None or ready[1] is Reason.SUSPENDED
+    return (
+        Verdict(ConditionType.READY, *ready),
+        Verdict(ConditionType.RECONCILING, False, Reason.SETTLED, "nothing is left to do")
+        if at_rest
+        else Verdict(ConditionType.RECONCILING, True, Reason.PROGRESSING, reconciling),
+        Verdict(ConditionType.STALLED, *stalled)
+        if stalled
+        else Verdict(ConditionType.STALLED, False, Reason.NOT_STALLED, "nothing stands in the way"),
+        Verdict(ConditionType.ADMITTED, True, Reason.NO_POLICY, "no policy applies"),
+        Verdict(ConditionType.PLANNED, *planned),
+        Verdict(ConditionType.WEIGHTS_READY, *loaded)
+        if loaded
+        else Verdict(ConditionType.WEIGHTS_READY, None, Reason.NOT_LOADED, "no group has loaded the checkpoint yet"),
+        Verdict(ConditionType.EXPERT_COVERAGE, True, Reason.ALL_EXPERTS_SERVED, "every group holds all experts")
+        if serving
+        else Verdict(ConditionType.EXPERT_COVERAGE, None, Reason.NOT_SERVING, "no group serves this revision"),
+        Verdict(ConditionType.SCALING, True, Reason.AS_ASKED, "spec.replicas is followed as it is written"),
+        Verdict(ConditionType.ROLLOUT_VERIFIED, None, Reason.NOT_REQUESTED, "no golden prompts were given"),
+    )
+
+
+def _selector(identity: Identity, revision: str) -> str:
+    """One pod a group, so that an HPA's averages count groups."""
+    return f"{names.MODEL_LABEL}={identity.name},{names.REVISION_LABEL}={revision},{names.POD_INDEX_LABEL}=0"
+
+
+def _model_facts(before: Mapping[str, Any], observed: Observed, pods: Sequence[Manifest]) -> Manifest:
+    """`model` and `coldStart` from the first proven pod; what is known stays known."""
+    for pod in pods:
+        proof = observed.proofs.get(proof_key(pod))
+        if proof is not None and proof.ok and is_ready(pod):
+            facts = proof.facts
+            return {
+                "model": {
+                    "architecture": facts.get("architecture", ""),
+                    "parameters": int(facts.get("parameters", 0)),
+                    "activeParameters": int(facts.get("active_parameters", 0)),
+                    "license": facts.get("license", ""),
+                },
+                "coldStart": _cold_start(pod, proof.seconds),
+            }
+    return {key: before[key] for key in ("model", "coldStart") if key in before}
+
+
+def _cold_start(pod: Manifest, first_token: float) -> Manifest:
+    """Seconds by phase, from what the pod's own status says."""
+    times = {item["type"]: item.get("lastTransitionTime") for item in pod["status"]["conditions"]}
+    container: Manifest = next(iter(pod["status"].get("containerStatuses", [])), {})
+    marks = [
+        pod["metadata"].get("creationTimestamp"),
+        times.get("PodScheduled"),
+        container.get("state", {}).get("running", {}).get("startedAt"),
+        times.get("Ready"),
+    ]
+    phases = {"firstToken": round(first_token, 1)}
+    for phase, start, end in zip(("scheduled", "mount", "load"), marks, marks[1:], strict=False):
+        if start and end:
+            seconds = (_parse(end) - _parse(start)).total_seconds()
+            phases[phase] = round(max(0.0, seconds), 1)
+    return phases
+
+
+def _parse(text: str) -> datetime:
+    return datetime.fromisoformat(text.replace("Z", "+00:00"))
+
+
+def _last_failure(failure: Failure, before: Mapping[str, Any], now: datetime) -> Manifest:
+    told: Manifest = {
+        "component": failure.component,
+        "reason": str(failure.reason),
+        "message": failure.message,
+    }
+    if failure.exit_code is not None:
+        told["exitCode"] = failure.exit_code
+    previous = dict(before.get("lastFailure", {}))
+    since = previous.pop("time", None)
+    # The same failure keeps its time, so that looking again does not write again.
+    told["time"] = failure.time or (since if previous == told and since else timestamp(now))
+    return told

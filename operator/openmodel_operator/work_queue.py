@@ -1,0 +1,64 @@
+"""Keys to look at, each at most once at a time.
+
+A key that is added while it waits is not added twice; one that is added while it is worked on is worked on again after.
+A failed key comes back after a pause that doubles with each failure in a row.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Hashable
+from typing import Generic, TypeVar
+
+Key = TypeVar("Key", bound=Hashable)
+_log = logging.getLogger(__name__)
+_FIRST_PAUSE_SECONDS = 0.5
+_LONGEST_PAUSE_SECONDS = 60.0
+
+
+class WorkQueue(Generic[Key]):
+    """A set of workers over a set of keys."""
+
+    def __init__(self, work: Callable[[Key], Awaitable[None]], workers: int) -> None:
+        self._work = work
+        self._workers = workers
+        self._queue: asyncio.Queue[Key] = asyncio.Queue()
+        self._queued: set[Key] = set()
+        self._working: set[Key] = set()
+        self._again: set[Key] = set()
+        self._failures: dict[Key, int] = {}
+
+    def add(self, key: Key) -> None:
+        """Asks for a look at the key."""
+        if key in self._working:
+            self._again.add(key)
+        elif key not in self._queued:
+            self._queued.add(key)
+            self._queue.put_nowait(key)
+
+    async def run(self) -> None:
+        """Works until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for _ in range(self._workers):
+                group.create_task(self._worker())
+
+    async def _worker(self) -> None:
+        while True:
+            key = await self._queue.get()
+            self._queued.discard(key)
+            self._working.add(key)
+            try:
+                await self._work(key)
+                self._failures.pop(key, None)
+            except Exception:
+                failures = self._failures.get(key, 0)
+                self._failures[key] = failures + 1
+                pause = min(_FIRST_PAUSE_SECONDS * 2**failures, _LONGEST_PAUSE_SECONDS)
+                _log.exception("looking at %s failed; again in %.1f s", key, pause)
+                asyncio.get_running_loop().call_later(pause, self.add, key)
+            finally:
+                self._working.discard(key)
+                if key in self._again:
+                    self._again.discard(key)
+                    self.add(key)

@@ -1,0 +1,22 @@
+"""Normalization."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def rms_norm(x_TD: Tensor, weight_D: Tensor, eps: float) -> Tensor:
+    """Root-mean-square normalization (Zhang and Sennrich, 2019), statistics in float32.
+
+    Args:
+        x_TD: activations, any dtype.
+        weight_D: gain of each channel.
+        eps: added to the mean square.
+
+    Returns:
+        Activations of the shape and dtype of `x_TD`.
+    """
+    x32_TD = x_TD.float()
+    scale_T1 = torch.rsqrt(x32_TD.square().mean(dim=-1, keepdim=True) + eps)
+    return weight_D * (x32_TD * scale_T1).to(x_TD.dtype)

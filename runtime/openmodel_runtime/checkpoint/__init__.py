@@ -1,0 +1,1 @@
+"""Reading of Hugging Face checkpoints: what the files say, and whether they are sound."""

@@ -1,0 +1,57 @@
+"""What a runtime process is told: frozen, checked once, handed on in parts.
+
+Knows no flags and no files; `main` fills it from flags, `checkpoint` reads what the files say.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+DTYPES = ("auto", "bfloat16", "float16", "float32")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineConfig:
+    """Settings of the engine, in vLLM's words."""
+
+    dtype: str = "auto"
+    """Dtype of weights and activations; `auto` takes the checkpoint's."""
+    max_model_len: int | None = None
+    """Tokens of prompt and completion together; None takes the checkpoint's maximum."""
+    max_num_seqs: int = 256
+    """Sequences that one step may run."""
+    max_num_batched_tokens: int = 8192
+    """Tokens that one step may compute."""
+    memory_utilization: float = 0.9
+    """Share of the memory that may be used, weights and cache together."""
+    threads: int = 1
+    """Threads that the rank computes with."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerConfig:
+    """Settings of the front."""
+
+    model_path: Path
+    """Folder of the checkpoint."""
+    model_name: str
+    """Name that callers use."""
+    model_version: str
+    """Version that callers may use; "" in a request means this one."""
+    host: str = "[::]"
+    """Address that all ports listen on."""
+    grpc_port: int = 8001
+    """Open Inference Protocol."""
+    metrics_port: int = 8002
+    """Prometheus exposition."""
+    health_port: int = 8003
+    """Plaintext grpc.health.v1 for the kubelet."""
+    max_waiting_requests: int = 1024
+    """Requests that may be under way at once; more are refused with RESOURCE_EXHAUSTED."""
+    max_message_bytes: int = 16 << 20
+    """Largest request that is read."""
+    drain_seconds: float = 120.0
+    """How long requests under way may go on after SIGTERM."""
+    termination_message_path: Path | None = None
+    """File that tells the kubelet why the process ended."""

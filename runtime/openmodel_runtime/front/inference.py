@@ -1,0 +1,71 @@
+"""A ModelInferRequest and its responses, the same for the unary and the streaming method.
+
+Checks the model's name and version, parses, generates, builds responses and books the outcome, whatever it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from openmodel_protos import grpc_service_pb2 as pb
+from openmodel_runtime.errors import InternalError, InvalidRequest, NotFound, RequestError
+from openmodel_runtime.front.generation import Generator
+from openmodel_runtime.front.parse import parse_request
+from openmodel_runtime.front.respond import infer_response
+from openmodel_runtime.front.statistics import CANCELLED, RequestTimer, Statistics
+
+_log = logging.getLogger(__name__)
+
+
+class Inference:
+    """Answers requests for one model."""
+
+    def __init__(self, name: str, version: str, generator: Generator, statistics: Statistics) -> None:
+        self._name = name
+        self._version = version
+        self._generator = generator
+        self._statistics = statistics
+
+    def check_model(self, name: str, version: str) -> None:
+        """NotFound unless the name and version are this server's; "" is any version."""
+        if name != self._name:
+            raise NotFound(f"unknown model {name!r}; this server has {self._name!r}")
+        if version not in ("", self._version):
+            raise NotFound(
+                f"model {name!r} has no version {version!r}; it has {self._version!r}, and '' means that one"
+            )
+
+    async def responses(
+        self, request: pb.ModelInferRequest, *, streaming: bool
+    ) -> AsyncGenerator[tuple[pb.ModelInferResponse, bool], None]:
+        """Each response and whether it is the last; RequestError when there is none to give."""
+        timer = RequestTimer()
+        outcome: str | None = CANCELLED
+        try:
+            self.check_model(request.model_name, request.model_version)
+            parsed = parse_request(request, self._generator.defaults)
+            if parsed.stream and not streaming:
+                raise InvalidRequest("stream = true needs ModelStreamInfer; ModelInfer answers the whole completion")
+            async with aclosing(self._generator.generate(parsed, timer)) as chunks:
+                async for chunk in chunks:
+                    final = bool(chunk.finish_reason)
+                    if final:
+                        outcome = None
+                    yield (
+                        infer_response(request, self._name, self._version, chunk, parsed.outputs),
+                        final,
+                    )
+        except RequestError as error:
+            outcome = error.code
+            raise
+        except (asyncio.CancelledError, GeneratorExit):
+            raise
+        except Exception:
+            outcome = InternalError.code
+            _log.exception("a request failed")
+            raise InternalError("the server failed on this request; its log says why") from None
+        finally:
+            self._statistics.ended(timer, outcome)

@@ -1,0 +1,68 @@
+"""The front's life: start, serve while the rank lives, drain on SIGTERM.
+
+The one place where the parts are put together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+
+from openmodel_runtime.checkpoint.model_card import card_license
+from openmodel_runtime.config import EngineConfig, ServerConfig
+from openmodel_runtime.front.generation import Generator
+from openmodel_runtime.front.inference import Inference
+from openmodel_runtime.front.server import Front
+from openmodel_runtime.front.servicer import InferenceServicer
+from openmodel_runtime.front.statistics import Statistics
+from openmodel_runtime.rank.supervisor import RankSupervisor
+from openmodel_runtime.telemetry.metrics import RuntimeMetrics
+
+_log = logging.getLogger(__name__)
+
+
+async def serve(server: ServerConfig, engine: EngineConfig) -> None:
+    """Serves until SIGTERM or SIGINT; StartError when the model can not be served."""
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    metrics = RuntimeMetrics(server.model_name)
+    readiness = asyncio.Queue[bool]()
+    rank = RankSupervisor(server.model_path, engine, on_ready=readiness.put_nowait, metrics=metrics)
+    statistics = Statistics(sink=metrics)
+    generator = Generator(server.model_path, rank, server.max_waiting_requests)
+    inference = Inference(server.model_name, server.model_version, generator, statistics)
+    servicer = InferenceServicer(
+        name=server.model_name,
+        version=server.model_version,
+        card_license=card_license(server.model_path),
+        inference=inference,
+        statistics=statistics,
+        rank=rank,
+    )
+    front = Front(server, servicer)
+    await front.start()
+    exposition = metrics.serve(server.host.strip("[]"), server.metrics_port)
+    _log.info("listening on port %d; loading %s", front.port, server.model_path)
+    running = asyncio.create_task(rank.run())
+    telling = asyncio.create_task(_tell(front, readiness))
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if running.done():
+            await running
+        servicer.draining = True
+        _log.info("draining: %d requests under way", generator.under_way)
+        await front.drain(server.drain_seconds)
+    finally:
+        for task in (running, telling, stopping):
+            task.cancel()
+        await asyncio.gather(running, telling, stopping, return_exceptions=True)
+        exposition.shutdown()
+
+
+async def _tell(front: Front, readiness: asyncio.Queue[bool]) -> None:
+    while True:
+        await front.set_ready(await readiness.get())

@@ -1,0 +1,132 @@
+"""Counts and durations of requests, for ModelStatistics and for the metrics.
+
+Success is a request that was answered; what was refused is a failure, and what the caller gave up is a cancellation.
+The clock is an argument. Durations are nanoseconds, as the protocol has them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from openmodel_protos import grpc_service_pb2 as pb
+
+Clock = Callable[[], int]
+CANCELLED = "CANCELLED"
+
+
+class RequestTimer:
+    """When the phases of one request happened."""
+
+    def __init__(self, clock: Clock = time.monotonic_ns) -> None:
+        self._clock = clock
+        self.received = clock()
+        self.queued: int | None = None
+        self.first_token: int | None = None
+        self.input_tokens = 0
+        self.output_tokens = 0
+
+    def tokenized(self, input_tokens: int) -> None:
+        """The prompt is tokens and goes to the rank."""
+        self.input_tokens = input_tokens
+        self.queued = self._clock()
+
+    def token(self) -> None:
+        """A token came."""
+        self.output_tokens += 1
+        if self.first_token is None:
+            self.first_token = self._clock()
+
+    def now(self) -> int:
+        """The clock."""
+        return self._clock()
+
+
+class RequestSink(Protocol):
+    """Whoever else wants to know of each request's end."""
+
+    def request_ended(
+        self,
+        *,
+        duration: float,
+        first_token: float | None,
+        input_tokens: int,
+        output_tokens: int,
+        error: str | None,
+    ) -> None:
+        """Times in seconds."""
+
+
+@dataclass(slots=True)
+class _Duration:
+    count: int = 0
+    ns: int = 0
+
+    def add(self, ns: int) -> None:
+        self.count += 1
+        self.ns += ns
+
+    def to_proto(self) -> pb.StatisticDuration:
+        return pb.StatisticDuration(count=self.count, ns=self.ns)
+
+
+@dataclass(slots=True)
+class Statistics:
+    """What happened since the server started."""
+
+    sink: RequestSink
+    wall_clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000
+    last_inference_ms: int = 0
+    responses: int = 0
+    _success: _Duration = field(default_factory=_Duration)
+    _fail: _Duration = field(default_factory=_Duration)
+    _cancel: _Duration = field(default_factory=_Duration)
+    _input: _Duration = field(default_factory=_Duration)
+    _first: _Duration = field(default_factory=_Duration)
+    _rest: _Duration = field(default_factory=_Duration)
+
+    def ended(self, timer: RequestTimer, error: str | None) -> None:
+        """Books a request; `error` is a gRPC status name, None for success."""
+        end = timer.now()
+        duration = end - timer.received
+        {None: self._success, CANCELLED: self._cancel}.get(error, self._fail).add(duration)
+        if error is None:
+            self.last_inference_ms = self.wall_clock_ms()
+        if error is None and timer.queued is not None and timer.first_token is not None:
+            self._input.add(timer.queued - timer.received)
+            self._first.add(timer.first_token - timer.queued)
+            self._rest.add(end - timer.first_token)
+        first = None if timer.first_token is None else timer.first_token - timer.received
+        self.sink.request_ended(
+            duration=duration / 1e9,
+            first_token=None if first is None else first / 1e9,
+            input_tokens=timer.input_tokens,
+            output_tokens=timer.output_tokens,
+            error=error,
+        )
+
+    def to_proto(self, name: str, version: str) -> pb.ModelStatistics:
+        """The protocol's form. `queue` is the wait for the first token: waiting and prefill are one phase here."""
+        return pb.ModelStatistics(
+            name=name,
+            version=version,
+            last_inference=self.last_inference_ms,
+            inference_count=self._success.count,
+            execution_count=self._success.count,
+            inference_stats=pb.InferStatistics(
+                success=self._success.to_proto(),
+                fail=self._fail.to_proto(),
+                queue=self._first.to_proto(),
+                compute_input=self._input.to_proto(),
+                compute_infer=self._rest.to_proto(),
+            ),
+            response_stats={
+                "0": pb.InferResponseStatistics(
+                    success=self._success.to_proto(),
+                    fail=self._fail.to_proto(),
+                    cancel=self._cancel.to_proto(),
+                )
+            },
+        )

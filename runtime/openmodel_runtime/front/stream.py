@@ -1,0 +1,83 @@
+"""One ModelStreamInfer call: any number of requests, their responses as they come.
+
+A request that fails does not end the stream: its error carries its id and the final flag, and the others go on. With
+`triton_grpc_error: true` in the call's metadata the first error ends the call with its status instead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+
+from openmodel_protos import grpc_service_pb2 as pb
+from openmodel_runtime.errors import InvalidRequest, RequestError
+from openmodel_runtime.front.inference import Inference
+from openmodel_runtime.front.respond import empty_response, mark_final
+
+GRPC_ERROR_KEY = "triton_grpc_error"
+# Requests of one call that may be under way; beyond, the call is not read, which holds up its sender alone.
+_MAX_UNDER_WAY = 4096
+
+Write = Callable[[pb.ModelStreamInferResponse], Awaitable[None]]
+
+
+class InferStream:
+    """Serves one call."""
+
+    def __init__(self, inference: Inference, write: Write, *, grpc_errors: bool) -> None:
+        self._inference = inference
+        self._write = write
+        self._grpc_errors = grpc_errors
+        # One writer at a time; a slow reader holds up this call's generations and nobody else's.
+        self._writing = asyncio.Lock()
+        self._slots = asyncio.Semaphore(_MAX_UNDER_WAY)
+
+    async def serve(self, requests: AsyncIterator[pb.ModelInferRequest]) -> None:
+        """Reads until the sender is done, and ends when every request has ended."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                async for request in _parsed(requests):
+                    await self._slots.acquire()
+                    group.create_task(self._serve_one(request))
+        except* RequestError as errors:
+            raise _first(errors) from None
+
+    async def _serve_one(self, request: pb.ModelInferRequest) -> None:
+        try:
+            async with aclosing(self._inference.responses(request, streaming=True)) as responses:
+                async for response, final in responses:
+                    mark_final(response, final)
+                    await self._send(pb.ModelStreamInferResponse(infer_response=response))
+        except RequestError as error:
+            if self._grpc_errors:
+                raise
+            response = empty_response(request, request.model_name, request.model_version)
+            mark_final(response, True)
+            await self._send(pb.ModelStreamInferResponse(error_message=str(error), infer_response=response))
+        finally:
+            self._slots.release()
+
+    async def _send(self, message: pb.ModelStreamInferResponse) -> None:
+        async with self._writing:
+            await self._write(message)
+
+
+async def _parsed(
+    requests: AsyncIterator[pb.ModelInferRequest],
+) -> AsyncIterator[pb.ModelInferRequest]:
+    """The requests; a message that does not parse ends the call with InvalidRequest."""
+    iterator = aiter(requests)
+    while True:
+        try:
+            request = await anext(iterator)
+        except StopAsyncIteration:
+            return
+        except Exception as error:  # grpc.aio passes on whatever the deserializer raised
+            raise InvalidRequest(f"a message of the stream is no ModelInferRequest: {error}") from None
+        yield request
+
+
+def _first(errors: BaseExceptionGroup[RequestError]) -> RequestError:
+    error = errors.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error

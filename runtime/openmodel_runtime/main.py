@@ -1,0 +1,85 @@
+"""Command line of the runtime: flags in, exit code out.
+
+Exit codes: 0 after SIGTERM; 78 when the model can not be served and starting again would not help, with the reason in
+the termination message.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from openmodel_runtime.config import DTYPES, EngineConfig, ServerConfig
+from openmodel_runtime.errors import EXIT_START_FAILED, StartError
+from openmodel_runtime.front.run import serve
+
+_log = logging.getLogger("openmodel_runtime")
+
+
+def parse_flags(arguments: Sequence[str]) -> tuple[ServerConfig, EngineConfig]:
+    """Both configurations; a wrong flag ends the process with usage."""
+    parser = argparse.ArgumentParser(
+        prog="openmodel-runtime",
+        description="Serves a Hugging Face checkpoint folder over gRPC (Open Inference Protocol v2).",
+    )
+    parser.add_argument("--model", type=Path, required=True, metavar="FOLDER")
+    parser.add_argument("--name", help="name that callers use (default: the folder's)")
+    parser.add_argument("--version", default="1", help="version that callers may use")
+    parser.add_argument("--host", default=ServerConfig.host, help="address to listen on")
+    parser.add_argument("--grpc-port", type=int, default=ServerConfig.grpc_port)
+    parser.add_argument("--metrics-port", type=int, default=ServerConfig.metrics_port)
+    parser.add_argument("--health-port", type=int, default=ServerConfig.health_port)
+    parser.add_argument("--drain-seconds", type=float, default=ServerConfig.drain_seconds)
+    parser.add_argument("--termination-message-path", type=Path, metavar="FILE")
+    parser.add_argument("--dtype", choices=DTYPES, default=EngineConfig.dtype)
+    parser.add_argument("--max-model-len", type=int)
+    parser.add_argument("--max-num-seqs", type=int, default=EngineConfig.max_num_seqs)
+    parser.add_argument("--max-num-batched-tokens", type=int, default=EngineConfig.max_num_batched_tokens)
+    parser.add_argument("--memory-utilization", type=float, default=EngineConfig.memory_utilization)
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="threads of the rank")
+    flags = parser.parse_args(arguments)
+    server = ServerConfig(
+        model_path=flags.model,
+        model_name=flags.name or flags.model.resolve().name,
+        model_version=flags.version,
+        host=flags.host,
+        grpc_port=flags.grpc_port,
+        metrics_port=flags.metrics_port,
+        health_port=flags.health_port,
+        drain_seconds=flags.drain_seconds,
+        termination_message_path=flags.termination_message_path,
+    )
+    engine = EngineConfig(
+        dtype=flags.dtype,
+        max_model_len=flags.max_model_len,
+        max_num_seqs=flags.max_num_seqs,
+        max_num_batched_tokens=flags.max_num_batched_tokens,
+        memory_utilization=flags.memory_utilization,
+        threads=flags.threads,
+    )
+    return server, engine
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    server, engine = parse_flags(sys.argv[1:] if arguments is None else arguments)
+    try:
+        asyncio.run(serve(server, engine))
+    except StartError as error:
+        _log.error("%s: %s", error.reason, error)
+        _tell_kubelet(server.termination_message_path, error)
+        return EXIT_START_FAILED
+    return 0
+
+
+def _tell_kubelet(path: Path | None, error: StartError) -> None:
+    """The kubelet copies the file into the container's status, where the operator reads it."""
+    if path is not None:
+        path.write_text(json.dumps({"reason": error.reason, "message": str(error)}))

@@ -1,0 +1,124 @@
+"""The front's end of one running rank process.
+
+Starts the process, hands it requests and hands each request's tokens to whoever waits for them. When the process ends,
+every request it had ends with Unavailable. Knows asyncio; knows no gRPC and no tensor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import socket
+import sys
+from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
+from pathlib import Path
+
+from openmodel_runtime.config import EngineConfig
+from openmodel_runtime.errors import Unavailable
+from openmodel_runtime.rank.messages import (
+    LENGTH_BYTES,
+    Abort,
+    FromRank,
+    Loaded,
+    Start,
+    StartFailed,
+    StepDone,
+    Submit,
+    ToRank,
+    body_length,
+    decode_from_rank,
+    encode,
+)
+from openmodel_runtime.request import GenerateRequest, SamplingParams, TokenOutput
+
+
+class RankClient:
+    """One rank process, from its start to its end."""
+
+    def __init__(self, on_step: Callable[[StepDone], None]) -> None:
+        self._on_step = on_step
+        self._ids = itertools.count(1)
+        self._requests: dict[int, asyncio.Queue[TokenOutput | None]] = {}
+        self._process: asyncio.subprocess.Process | None = None
+        self._reader: asyncio.StreamReader | None = None
+        self._writer: asyncio.StreamWriter | None = None
+
+    async def start(self, model_path: Path, engine: EngineConfig) -> Loaded | StartFailed | None:
+        """Starts the process and waits for its model; None when it died before it said anything."""
+        ours, theirs = socket.socketpair()
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "openmodel_runtime.rank",
+                str(theirs.fileno()),
+                pass_fds=[theirs.fileno()],
+            )
+        finally:
+            theirs.close()
+        self._reader, self._writer = await asyncio.open_connection(sock=ours)
+        self._send(Start(str(model_path), engine))
+        message = await self._receive()
+        return message if isinstance(message, Loaded | StartFailed) else None
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        assert self._process is not None
+        return self._process.pid
+
+    async def serve(self) -> int:
+        """Passes tokens on until the process ends; returns its exit code."""
+        assert self._process is not None
+        while (message := await self._receive()) is not None:
+            assert isinstance(message, StepDone)
+            for output in message.outputs:
+                if waiting := self._requests.get(output.request_id):
+                    waiting.put_nowait(output)
+            self._on_step(message)
+        for waiting in self._requests.values():
+            waiting.put_nowait(None)
+        return await self._process.wait()
+
+    async def stop(self) -> None:
+        """Ends the process and waits for its end."""
+        if self._writer is not None:
+            self._writer.close()
+        if self._process is not None and self._process.returncode is None:
+            with suppress(ProcessLookupError):
+                self._process.kill()
+            await self._process.wait()
+
+    async def generate(self, prompt: tuple[int, ...], sampling: SamplingParams) -> AsyncGenerator[TokenOutput, None]:
+        """Tokens of one request as they come. Closing the iterator early aborts the request in the rank."""
+        request_id = next(self._ids)
+        outputs: asyncio.Queue[TokenOutput | None] = asyncio.Queue()
+        self._requests[request_id] = outputs
+        finished = False
+        try:
+            self._send(Submit(GenerateRequest(request_id=request_id, prompt=prompt, sampling=sampling)))
+            while not finished:
+                output = await outputs.get()
+                if output is None:
+                    finished = True
+                    raise Unavailable("the rank that served this request ended; send the request again")
+                finished = bool(output.finish_reason)
+                yield output
+        finally:
+            del self._requests[request_id]
+            if not finished:
+                self._send(Abort(request_id))
+
+    def _send(self, message: ToRank) -> None:
+        assert self._writer is not None
+        if not self._writer.is_closing():
+            self._writer.write(encode(message))
+
+    async def _receive(self) -> FromRank | None:
+        assert self._reader is not None
+        try:
+            prefix = await self._reader.readexactly(LENGTH_BYTES)
+            return decode_from_rank(await self._reader.readexactly(body_length(prefix)))
+        except (asyncio.IncompleteReadError, ConnectionResetError):
+            return None

@@ -1,0 +1,96 @@
+"""What the front and a rank say to each other over their socket pair.
+
+A message is a msgpack map behind a 4-byte big-endian length; the tag names its type.
+"""
+
+from __future__ import annotations
+
+import struct
+
+import msgspec
+
+from openmodel_runtime.config import EngineConfig
+from openmodel_runtime.request import GenerateRequest, TokenOutput
+
+_LENGTH = struct.Struct(">I")
+LENGTH_BYTES = _LENGTH.size
+
+
+class Start(msgspec.Struct, frozen=True, tag=True):
+    """To the rank, first and once: what to load."""
+
+    model_path: str
+    engine: EngineConfig
+
+
+class Submit(msgspec.Struct, frozen=True, tag=True):
+    """To the rank: generate this."""
+
+    request: GenerateRequest
+
+
+class Abort(msgspec.Struct, frozen=True, tag=True):
+    """To the rank: nobody wants this request's tokens any more."""
+
+    request_id: int
+
+
+class Loaded(msgspec.Struct, frozen=True, tag=True, kw_only=True):
+    """From the rank, once: the model is in memory and can run."""
+
+    architecture: str
+    parameters: int
+    active_parameters: int
+    """Parameters that one token meets."""
+    dtype: str
+    weight_bytes: int
+    max_model_len: int
+    kv_cache_tokens: int
+    load_seconds: float
+
+
+class StartFailed(msgspec.Struct, frozen=True, tag=True):
+    """From the rank, instead of Loaded: starting again would not help."""
+
+    reason: str
+    message: str
+
+
+class StepDone(msgspec.Struct, frozen=True, tag=True, kw_only=True):
+    """From the rank, after each step."""
+
+    outputs: list[TokenOutput]
+    running: int
+    waiting: int
+    free_tokens: int
+
+
+ToRank = Start | Submit | Abort
+FromRank = Loaded | StartFailed | StepDone
+
+_encoder = msgspec.msgpack.Encoder()
+_to_rank = msgspec.msgpack.Decoder(ToRank)
+_from_rank = msgspec.msgpack.Decoder(FromRank)
+
+
+def encode(message: ToRank | FromRank) -> bytes:
+    """The message with its length in front."""
+    body = _encoder.encode(message)
+    return _LENGTH.pack(len(body)) + body
+
+
+def body_length(prefix: bytes) -> int:
+    """Length of the body that follows a prefix of LENGTH_BYTES."""
+    return int(_LENGTH.unpack(prefix)[0])
+
+
+def decode_to_rank(body: bytes) -> ToRank:
+    """A message to the rank."""
+    message: ToRank = _to_rank.decode(body)
+    return message
+
+
+def decode_from_rank(body: bytes) -> FromRank:
+    """A message from the rank."""
+    message: FromRank = _from_rank.decode(body)
+    return message

@@ -1,0 +1,109 @@
+"""A rank process: reads requests from its socket, steps the engine, writes tokens back.
+
+Ends when the front goes away. A fault in a step ends the process: the front tells the callers and starts it again.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import signal
+import socket
+import threading
+
+from openmodel_runtime.engine.engine import Engine
+from openmodel_runtime.errors import EXIT_START_FAILED, StartError
+from openmodel_runtime.rank.messages import (
+    LENGTH_BYTES,
+    Abort,
+    FromRank,
+    Start,
+    StartFailed,
+    StepDone,
+    Submit,
+    ToRank,
+    body_length,
+    decode_to_rank,
+    encode,
+)
+from openmodel_runtime.rank.startup import build_engine
+
+_log = logging.getLogger(__name__)
+
+
+def run_rank(channel: socket.socket) -> int:
+    """Serves the front on `channel` until it closes; returns the exit code."""
+    # The front decides when a rank ends: a terminal's Ctrl-C reaches the whole group.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    start = _receive(channel)
+    if not isinstance(start, Start):
+        return 0
+    try:
+        engine, loaded = build_engine(start)
+    except StartError as error:
+        _send(channel, StartFailed(error.reason, str(error)))
+        return EXIT_START_FAILED
+    _send(channel, loaded)
+    inbox: queue.SimpleQueue[ToRank | None] = queue.SimpleQueue()
+    threading.Thread(target=_read, args=(channel, inbox), daemon=True).start()
+    try:
+        _loop(channel, engine, inbox)
+    except (BrokenPipeError, ConnectionResetError):
+        _log.info("the front is gone")
+    return 0
+
+
+def _loop(channel: socket.socket, engine: Engine, inbox: queue.SimpleQueue[ToRank | None]) -> None:
+    scheduler = engine.scheduler
+    while True:
+        # Idle: wait for a message instead of spinning. Busy: take what has come, then step.
+        messages = [inbox.get()] if scheduler.idle else []
+        while not inbox.empty():
+            messages.append(inbox.get())
+        for message in messages:
+            if message is None:
+                return
+            if isinstance(message, Submit):
+                engine.submit(message.request)
+            elif isinstance(message, Abort):
+                engine.abort(message.request_id)
+        outputs = engine.step()
+        _send(
+            channel,
+            StepDone(
+                outputs=outputs,
+                running=scheduler.num_running,
+                waiting=scheduler.num_waiting,
+                free_tokens=scheduler.free_tokens,
+            ),
+        )
+
+
+def _read(channel: socket.socket, inbox: queue.SimpleQueue[ToRank | None]) -> None:
+    while (message := _receive(channel)) is not None:
+        inbox.put(message)
+    inbox.put(None)
+
+
+def _receive(channel: socket.socket) -> ToRank | None:
+    """The next message, or None at the end of the stream."""
+    prefix = _receive_exactly(channel, LENGTH_BYTES)
+    body = None if prefix is None else _receive_exactly(channel, body_length(prefix))
+    return None if body is None else decode_to_rank(body)
+
+
+def _receive_exactly(channel: socket.socket, count: int) -> bytes | None:
+    data = bytearray()
+    while len(data) < count:
+        try:
+            part = channel.recv(count - len(data))
+        except ConnectionResetError:
+            return None
+        if not part:
+            return None
+        data += part
+    return bytes(data)
+
+
+def _send(channel: socket.socket, message: FromRank) -> None:
+    channel.sendall(encode(message))

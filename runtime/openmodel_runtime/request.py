@@ -1,0 +1,55 @@
+"""A generation as the engine sees it: token ids in, token ids out.
+
+These types travel between the front and the rank, so they are msgspec structs: typed, frozen, cheap to encode.
+Knows no text and no tensor names.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+MAX_SEED = 2**64 - 1
+
+
+class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
+    """How the next token is chosen and when to stop, in vLLM's words."""
+
+    temperature: float = 1.0
+    """0 is greedy."""
+    top_p: float = 1.0
+    """Smallest set of tokens whose probability reaches this share."""
+    top_k: int = 0
+    """The best k tokens; 0 is all of them."""
+    min_p: float = 0.0
+    """Tokens at least this likely, relative to the likeliest."""
+    seed: int | None = None
+    """With a seed the sampled tokens repeat; seed and position decide, not the batch."""
+    max_tokens: int = 16
+    """Most tokens of the completion."""
+    min_tokens: int = 0
+    """No stop token ends the completion before this many."""
+    stop_token_ids: tuple[int, ...] = ()
+    """Tokens that end the completion, beside the model's own."""
+    ignore_eos: bool = False
+    """True: the model's own end tokens do not end the completion."""
+
+
+class GenerateRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """One completion to generate."""
+
+    request_id: int
+    """Unique among the requests of a rank."""
+    prompt: tuple[int, ...]
+    """Token ids, at least one."""
+    sampling: SamplingParams
+
+
+class TokenOutput(msgspec.Struct, frozen=True, kw_only=True):
+    """One generated token."""
+
+    request_id: int
+    token: int
+    finish_reason: str = ""
+    """"stop" or "length" with the last token, else ""."""
+    cached_tokens: int = 0
+    """Tokens of the sequence whose keys and values are in the cache."""
