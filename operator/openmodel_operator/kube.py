@@ -125,7 +125,7 @@ class Kube:
         body: Manifest | None = None,
         content: str = "application/json",
     ) -> Manifest:
-        serialized = self._api.param_serialize(
+        serialized = await self._api.param_serialize(
             method,
             path,
             query_params=list((query or {}).items()),

@@ -1,7 +1,7 @@
 """Command line of the runtime: flags in, exit code out.
 
-Exit codes: 0 after SIGTERM; 78 when the model can not be served and starting again would not help, with the reason in
-the termination message.
+Exit codes: 0 after SIGTERM; 1 when ranks die before they have loaded; 78 when the model can not be served and starting
+again would not help, with the reason in the termination message.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 from openmodel_runtime.config import DTYPES, EngineConfig, ServerConfig
 from openmodel_runtime.errors import EXIT_START_FAILED, StartError
 from openmodel_runtime.front.run import serve
+from openmodel_runtime.rank.supervisor import RankKeepsDying
 
 _log = logging.getLogger("openmodel_runtime")
 
@@ -76,6 +77,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _log.error("%s: %s", error.reason, error)
         _tell_kubelet(server.termination_message_path, error)
         return EXIT_START_FAILED
+    except RankKeepsDying as error:
+        _log.error("%s", error)
+        return 1
     return 0
 
 

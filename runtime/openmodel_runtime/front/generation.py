@@ -6,7 +6,7 @@ Knows requests and text; knows no gRPC.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from pathlib import Path
 
@@ -44,13 +44,10 @@ class Generator:
             raise QueueFull(f"{self.under_way} requests are under way: try again in a second")
         self.under_way += 1
         try:
-            async with asyncio.timeout(request.timeout_seconds):
-                async with aclosing(self._pieces(request, timer)) as pieces:
-                    chunks = pieces if request.stream else _whole(request, pieces)
-                    async for chunk in chunks:
-                        yield chunk
-        except TimeoutError:
-            raise DeadlineExceeded(f"the request's timeout of {request.timeout_seconds} s ran out") from None
+            async with aclosing(self._pieces(request, timer)) as pieces:
+                chunks = pieces if request.stream else _whole(request, pieces)
+                async for chunk in _within(request.timeout_seconds, chunks):
+                    yield chunk
         finally:
             self.under_way -= 1
 
@@ -62,6 +59,8 @@ class Generator:
                 f"the prompt has {len(prompt)} tokens and the model takes {loaded.max_model_len} with the completion: "
                 "send a shorter one"
             )
+        _check_tokens("the prompt", prompt, loaded.vocab_size)
+        _check_tokens("stop_token_ids", request.sampling.params.stop_token_ids, loaded.vocab_size)
         timer.tokenized(len(prompt))
         decoder = IncrementalDecoder(self._text.decode)
         scanner = StopScanner(request.sampling.stop)
@@ -92,6 +91,31 @@ class Generator:
         if request.text is not None and len(request.text) < _INLINE_CHARACTERS:
             return self._text.encode(request)
         return await asyncio.to_thread(self._text.encode, request)
+
+
+def _check_tokens(what: str, tokens: Sequence[int], vocab_size: int) -> None:
+    """A rank can not compute with a token that its model does not have."""
+    if tokens and max(tokens) >= vocab_size:
+        raise InvalidRequest(f"{what} has token {max(tokens)}, the model has {vocab_size} tokens, from 0 on")
+
+
+async def _within(seconds: float | None, chunks: AsyncIterator[Chunk]) -> AsyncGenerator[Chunk, None]:
+    """The chunks, or DeadlineExceeded once they have taken so long in all.
+
+    Only the wait for a chunk is timed: a timeout around the `yield` would strike what the caller awaits meanwhile.
+    """
+    clock = asyncio.get_running_loop().time
+    deadline = None if seconds is None else clock() + seconds
+    while deadline is None or clock() < deadline:
+        try:
+            async with asyncio.timeout_at(deadline):
+                chunk = await anext(chunks)
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            break
+        yield chunk
+    raise DeadlineExceeded(f"the request's timeout of {seconds} s ran out")
 
 
 async def _whole(request: InferRequest, pieces: AsyncIterator[Chunk]) -> AsyncGenerator[Chunk, None]:

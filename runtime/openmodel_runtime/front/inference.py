@@ -11,13 +11,14 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from openmodel_protos import grpc_service_pb2 as pb
-from openmodel_runtime.errors import InternalError, InvalidRequest, NotFound, RequestError
+from openmodel_runtime.errors import InternalError, InvalidRequest, NotFound, RequestError, Unavailable
 from openmodel_runtime.front.generation import Generator
 from openmodel_runtime.front.parse import parse_request
 from openmodel_runtime.front.respond import infer_response
 from openmodel_runtime.front.statistics import CANCELLED, RequestTimer, Statistics
 
 _log = logging.getLogger(__name__)
+DRAINING = "the server is shutting down and takes no new requests: send it again, to another one"
 
 
 class Inference:
@@ -28,6 +29,8 @@ class Inference:
         self._version = version
         self._generator = generator
         self._statistics = statistics
+        self.draining = False
+        """True once the server stops: it takes no new request."""
 
     def check_model(self, name: str, version: str) -> None:
         """NotFound unless the name and version are this server's; "" is any version."""
@@ -45,6 +48,8 @@ class Inference:
         timer = RequestTimer()
         outcome: str | None = CANCELLED
         try:
+            if self.draining:
+                raise Unavailable(DRAINING)
             self.check_model(request.model_name, request.model_version)
             parsed = parse_request(request, self._generator.defaults)
             if parsed.stream and not streaming:

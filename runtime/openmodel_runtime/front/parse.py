@@ -91,10 +91,15 @@ def _text(tensor: InputTensor) -> str:
 
 
 def _json(tensor: InputTensor) -> Any:
+    text = _text(tensor)
     try:
-        return json.loads(_text(tensor))
-    except (json.JSONDecodeError, RecursionError) as error:
+        value = json.loads(text)
+        if "\\ud" in text.lower():
+            # Half a surrogate pair is JSON and no Unicode: neither a tokenizer nor a response can carry it.
+            json.dumps(value, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:
         raise InvalidRequest(f"input {tensor.name!r} is not JSON: {error}") from None
+    return value
 
 
 def _flag(tensors: Mapping[str, InputTensor], name: str, default: bool) -> bool:

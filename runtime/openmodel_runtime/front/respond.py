@@ -9,11 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from openmodel_protos import grpc_service_pb2 as pb
+from openmodel_runtime.errors import RequestError
 from openmodel_runtime.front.signature import OUTPUTS
 from openmodel_runtime.front.tensors import Value, encode_values
 
 _DATATYPES = {signature.name: signature.datatype for signature in OUTPUTS}
 FINAL = "triton_final_response"
+# A status travels in the trailers, where a byte may take three and clients stop reading at 8 KiB.
+_MAX_MESSAGE_BYTES = 2_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +51,11 @@ def infer_response(
 def empty_response(request: pb.ModelInferRequest, name: str, version: str) -> pb.ModelInferResponse:
     """A response without outputs: name, version and the request's id."""
     return pb.ModelInferResponse(model_name=name, model_version=version, id=request.id)
+
+
+def message_of(error: RequestError) -> str:
+    """The error's text, cut to what a status can carry: it may repeat what the caller sent."""
+    return str(error).encode(errors="replace")[:_MAX_MESSAGE_BYTES].decode(errors="ignore")
 
 
 def mark_final(response: pb.ModelInferResponse, final: bool) -> None:

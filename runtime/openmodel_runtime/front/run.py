@@ -12,8 +12,9 @@ import signal
 from openmodel_runtime.checkpoint.model_card import card_license
 from openmodel_runtime.config import EngineConfig, ServerConfig
 from openmodel_runtime.front.generation import Generator
+from openmodel_runtime.front.health import Health
 from openmodel_runtime.front.inference import Inference
-from openmodel_runtime.front.server import Front
+from openmodel_runtime.front.server import SERVICE, Front
 from openmodel_runtime.front.servicer import InferenceServicer
 from openmodel_runtime.front.statistics import Statistics
 from openmodel_runtime.rank.supervisor import RankSupervisor
@@ -29,8 +30,8 @@ async def serve(server: ServerConfig, engine: EngineConfig) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     metrics = RuntimeMetrics(server.model_name)
-    readiness = asyncio.Queue[bool]()
-    rank = RankSupervisor(server.model_path, engine, on_ready=readiness.put_nowait, metrics=metrics)
+    health = Health(("", SERVICE, server.model_name))
+    rank = RankSupervisor(server.model_path, engine, on_ready=health.set_ready, metrics=metrics)
     statistics = Statistics(sink=metrics)
     generator = Generator(server.model_path, rank, server.max_waiting_requests)
     inference = Inference(server.model_name, server.model_version, generator, statistics)
@@ -42,27 +43,21 @@ async def serve(server: ServerConfig, engine: EngineConfig) -> None:
         statistics=statistics,
         rank=rank,
     )
-    front = Front(server, servicer)
-    await front.start()
     exposition = metrics.serve(server.host.strip("[]"), server.metrics_port)
+    front = Front(server, servicer, health)
+    await front.start()
     _log.info("listening on port %d; loading %s", front.port, server.model_path)
     running = asyncio.create_task(rank.run())
-    telling = asyncio.create_task(_tell(front, readiness))
     stopping = asyncio.create_task(stop.wait())
     try:
         await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if running.done():
             await running
-        servicer.draining = True
         _log.info("draining: %d requests under way", generator.under_way)
         await front.drain(server.drain_seconds)
     finally:
-        for task in (running, telling, stopping):
+        for task in (running, stopping):
             task.cancel()
-        await asyncio.gather(running, telling, stopping, return_exceptions=True)
+        await asyncio.gather(running, stopping, return_exceptions=True)
+        await front.stop()
         exposition.shutdown()
-
-
-async def _tell(front: Front, readiness: asyncio.Queue[bool]) -> None:
-    while True:
-        await front.set_ready(await readiness.get())

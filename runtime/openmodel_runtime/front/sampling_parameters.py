@@ -34,6 +34,7 @@ _NEUTRAL: dict[str, tuple[object, ...]] = {
     "spaces_between_special_tokens": (True,),
     "detokenize": (True,),
 }
+_LEAST_TEMPERATURE = 1e-5
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,12 @@ def _flag(name: str, value: Any) -> bool:
     raise InvalidRequest(f"{name} must be true or false, not {value!r}")
 
 
+def _temperature(name: str, value: Any) -> float:
+    number = float(_number(0, 100, float)(name, value))
+    # Dividing by less would overflow; vLLM too takes it for greedy.
+    return number if number >= _LEAST_TEMPERATURE else 0.0
+
+
 def _top_k(name: str, value: Any) -> int:
     # vLLM's -1 and 0 both mean all tokens.
     return max(0, int(_number(-1, 2**31 - 1, int)(name, value)))
@@ -116,7 +123,7 @@ def _stop_strings(value: Any) -> tuple[str, ...]:
 
 
 _PARSERS: dict[str, Callable[[str, Any], Any]] = {
-    "temperature": _number(0, 100, float),
+    "temperature": _temperature,
     "top_p": _number(0, 1, float, open_low=True),
     "top_k": _top_k,
     "min_p": _number(0, 1, float),

@@ -5,56 +5,73 @@ Two servers, so that the health port stays plaintext when the other gets TLS. Kn
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
+
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from openmodel_protos import grpc_service_pb2 as pb
 from openmodel_protos import grpc_service_pb2_grpc as pb_grpc
 from openmodel_runtime.config import ServerConfig
+from openmodel_runtime.front.health import Health
 from openmodel_runtime.front.servicer import InferenceServicer
 
-_SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
-LIVENESS = "liveness"
-"""Health service name that serves as long as the front does; the other names follow the model."""
+SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
+_HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 _CONNECTION_AGE_MS = 600_000
-_SERVING = health_pb2.HealthCheckResponse.SERVING
-_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+# Two servers on one port would share its calls.
+_ONE_LISTENER = ("grpc.so_reuseport", 0)
 
 
 class Front:
-    """Both servers and the health that they report."""
+    """Both servers."""
 
-    def __init__(self, config: ServerConfig, servicer: InferenceServicer) -> None:
-        self._names = ("", _SERVICE, config.model_name)
-        self._health = health.aio.HealthServicer()
+    def __init__(self, config: ServerConfig, servicer: InferenceServicer, health: Health) -> None:
+        self._servicer = servicer
+        self._health = health
         self._inference = grpc.aio.server(options=_options(config))
         pb_grpc.add_GRPCInferenceServiceServicer_to_server(servicer, self._inference)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._inference)
-        names = (_SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, self._inference)
-        self._kubelet = grpc.aio.server()
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._kubelet)
+        health_pb2_grpc.add_HealthServicer_to_server(health, self._inference)
+        _add_reflection(self._inference)
+        self._kubelet = grpc.aio.server(options=[_ONE_LISTENER])
+        health_pb2_grpc.add_HealthServicer_to_server(health, self._kubelet)
         self.port = self._inference.add_insecure_port(f"{config.host}:{config.grpc_port}")
         self._kubelet.add_insecure_port(f"{config.host}:{config.health_port}")
 
     async def start(self) -> None:
-        """Listens; not ready yet."""
-        await self._health.set(LIVENESS, _SERVING)
-        await self.set_ready(False)
+        """Listens."""
         await self._kubelet.start()
         await self._inference.start()
 
-    async def set_ready(self, ready: bool) -> None:
-        """Tells watchers and probes."""
-        for name in self._names:
-            await self._health.set(name, _SERVING if ready else _NOT_SERVING)
-
     async def drain(self, seconds: float) -> None:
-        """Takes no new call, lets calls under way finish for `seconds`, then ends what is left."""
-        await self.set_ready(False)
-        await self._inference.stop(seconds)
+        """Takes no new request and lets those under way finish for `seconds`."""
+        self._health.drain()
+        # Clients are told to go elsewhere now; calls that end with their caller only (watches) must not hold us up.
+        refusing = asyncio.create_task(self._inference.stop(seconds))
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._servicer.drain(), seconds)
+        await self.stop()
+        await refusing
+
+    async def stop(self) -> None:
+        """Ends every call that is left."""
+        await self._inference.stop(None)
         await self._kubelet.stop(None)
+
+
+def _add_reflection(server: grpc.aio.Server) -> None:
+    """Reflection in both versions that clients ask for: their messages are the same."""
+    names = (SERVICE, _HEALTH, reflection.SERVICE_NAME)
+    reflection.enable_server_reflection(names, server)
+    method = grpc.stream_stream_rpc_method_handler(
+        reflection.aio.ReflectionServicer(names).ServerReflectionInfo,
+        request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
+        response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
+    )
+    newest = "grpc.reflection.v1.ServerReflection"
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(newest, {"ServerReflectionInfo": method}),))
 
 
 def _options(config: ServerConfig) -> list[tuple[str, int]]:
@@ -65,5 +82,5 @@ def _options(config: ServerConfig) -> list[tuple[str, int]]:
         # Clients may ping an idle stream every 10 s, and more often than gRPC's default allows.
         ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
         ("grpc.keepalive_permit_without_calls", 1),
-        ("grpc.so_reuseport", 0),
+        _ONE_LISTENER,
     ]

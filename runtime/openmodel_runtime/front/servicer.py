@@ -6,19 +6,20 @@ offer is refused by name.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from functools import wraps
-from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import grpc
 
 from openmodel_protos import grpc_service_pb2 as pb
 from openmodel_protos import grpc_service_pb2_grpc as pb_grpc
-from openmodel_runtime.errors import InvalidRequest, NotFound, RequestError, Unavailable, Unsupported
+from openmodel_runtime.errors import InternalError, InvalidRequest, NotFound, RequestError, Unavailable, Unsupported
 from openmodel_runtime.front import describe
 from openmodel_runtime.front.inference import Inference
+from openmodel_runtime.front.respond import message_of
 from openmodel_runtime.front.statistics import Statistics
 from openmodel_runtime.front.stream import GRPC_ERROR_KEY, InferStream
 from openmodel_runtime.rank.supervisor import RankSupervisor
@@ -32,12 +33,11 @@ _LOAD_REFUSED = (
     "explicit model load / unload is not allowed: the model is loaded by whoever runs this server "
     "(in a cluster, its OpenModel)"
 )
-_SYSTEM_REGIONS = Path("/dev/shm")
 
 
 async def abort(context: Context, error: RequestError) -> NoReturn:
     """Ends the call with the error's status."""
-    await context.abort(grpc.StatusCode[error.code], str(error))
+    await context.abort(grpc.StatusCode[error.code], message_of(error))
     raise AssertionError("abort returned")
 
 
@@ -73,16 +73,31 @@ class InferenceServicer(pb_grpc.GRPCInferenceServiceServicer):
         self._inference = inference
         self._statistics = statistics
         self._rank = rank
-        self.draining = False
-        """True once the server stops: it is live, and no longer ready."""
+        self._streams: set[InferStream] = set()
+        self._calls: set[asyncio.Task[Any]] = set()
 
     @property
     def ready(self) -> bool:
         """True when a request would be served."""
         try:
-            return self._rank.client is not None and not self.draining
+            return self._rank.client is not None and not self._inference.draining
         except Unavailable:
             return False
+
+    async def drain(self) -> None:
+        """Takes no new request; returns when the calls have ended that had one under way."""
+        self._inference.draining = True
+        for stream in self._streams:
+            stream.drain()
+        if self._calls:
+            await asyncio.wait(self._calls)
+
+    def _note_call(self) -> None:
+        """Remembers the call until it has ended, its status sent and all."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._calls.add(task)
+        task.add_done_callback(self._calls.discard)
 
     @_translated
     async def ServerLive(self, request: pb.ServerLiveRequest, context: Context) -> pb.ServerLiveResponse:
@@ -130,6 +145,7 @@ class InferenceServicer(pb_grpc.GRPCInferenceServiceServicer):
     @_translated
     async def ModelInfer(self, request: pb.ModelInferRequest, context: Context) -> pb.ModelInferResponse:
         """The whole completion in one response."""
+        self._note_call()
         async with aclosing(self._inference.responses(request, streaming=False)) as responses:
             async for response, _ in responses:
                 return response
@@ -139,12 +155,19 @@ class InferenceServicer(pb_grpc.GRPCInferenceServiceServicer):
         self, requests: AsyncIterator[pb.ModelInferRequest], context: Context
     ) -> None:
         """Generations on one call, interleaved."""
+        self._note_call()
         metadata = context.invocation_metadata() or ()
         grpc_errors = any(key == GRPC_ERROR_KEY and value == "true" for key, value in metadata)
+        stream = InferStream(self._inference, context.write, grpc_errors=grpc_errors)
+        self._streams.add(stream)
         try:
-            await InferStream(self._inference, context.write, grpc_errors=grpc_errors).serve(requests)
+            if self._inference.draining:
+                stream.drain()
+            await stream.serve(requests)
         except RequestError as error:
             await abort(context, error)
+        finally:
+            self._streams.discard(stream)
 
     @_translated
     async def RepositoryIndex(self, request: pb.RepositoryIndexRequest, context: Context) -> pb.RepositoryIndexResponse:
@@ -180,11 +203,11 @@ class InferenceServicer(pb_grpc.GRPCInferenceServiceServicer):
     async def SystemSharedMemoryRegister(
         self, request: pb.SystemSharedMemoryRegisterRequest, context: Context
     ) -> pb.SystemSharedMemoryRegisterResponse:
-        """Not offered: a caller and a pod share no memory."""
-        key = request.key.lstrip("/")
-        if not key or "/" in key or not (_SYSTEM_REGIONS / key).exists():
-            await context.abort(grpc.StatusCode.INTERNAL, f"Unable to open shared memory region: '{request.key}'")
-        raise Unsupported("system shared memory is not offered: send tensors in the request")
+        """Not offered: a caller and a pod share no memory. Code and words are Triton's for an absent region."""
+        raise InternalError(
+            f"Unable to open shared memory region: '{request.key}': shared memory is not offered, send tensors in the "
+            "request"
+        )
 
     @_translated
     async def SystemSharedMemoryUnregister(

@@ -1,7 +1,8 @@
 """One ModelStreamInfer call: any number of requests, their responses as they come.
 
 A request that fails does not end the stream: its error carries its id and the final flag, and the others go on. With
-`triton_grpc_error: true` in the call's metadata the first error ends the call with its status instead.
+`triton_grpc_error: true` in the call's metadata the first error ends the call with its status instead. When the server
+drains, the call ends once nothing is under way, for its sender may never be done.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 
 from openmodel_protos import grpc_service_pb2 as pb
-from openmodel_runtime.errors import InvalidRequest, RequestError
-from openmodel_runtime.front.inference import Inference
-from openmodel_runtime.front.respond import empty_response, mark_final
+from openmodel_runtime.errors import InvalidRequest, RequestError, Unavailable
+from openmodel_runtime.front.inference import DRAINING, Inference
+from openmodel_runtime.front.respond import empty_response, mark_final, message_of
 
 GRPC_ERROR_KEY = "triton_grpc_error"
 # Requests of one call that may be under way; beyond, the call is not read, which holds up its sender alone.
@@ -32,16 +33,35 @@ class InferStream:
         # One writer at a time; a slow reader holds up this call's generations and nobody else's.
         self._writing = asyncio.Lock()
         self._slots = asyncio.Semaphore(_MAX_UNDER_WAY)
+        self._under_way = 0
+        self._reading: asyncio.Task[None] | None = None
+        self._draining = False
 
     async def serve(self, requests: AsyncIterator[pb.ModelInferRequest]) -> None:
         """Reads until the sender is done, and ends when every request has ended."""
         try:
             async with asyncio.TaskGroup() as group:
-                async for request in _parsed(requests):
-                    await self._slots.acquire()
-                    group.create_task(self._serve_one(request))
+                self._reading = group.create_task(self._read(requests, group))
+                self._end_if_drained()
         except* RequestError as errors:
             raise _first(errors) from None
+        if self._reading.cancelled():
+            raise Unavailable(DRAINING)
+
+    def drain(self) -> None:
+        """Ends the call once nothing is under way; what still comes is refused like any other request."""
+        self._draining = True
+        self._end_if_drained()
+
+    def _end_if_drained(self) -> None:
+        if self._draining and not self._under_way and self._reading is not None:
+            self._reading.cancel()
+
+    async def _read(self, requests: AsyncIterator[pb.ModelInferRequest], group: asyncio.TaskGroup) -> None:
+        async for request in _parsed(requests):
+            await self._slots.acquire()
+            self._under_way += 1
+            group.create_task(self._serve_one(request))
 
     async def _serve_one(self, request: pb.ModelInferRequest) -> None:
         try:
@@ -54,9 +74,11 @@ class InferStream:
                 raise
             response = empty_response(request, request.model_name, request.model_version)
             mark_final(response, True)
-            await self._send(pb.ModelStreamInferResponse(error_message=str(error), infer_response=response))
+            await self._send(pb.ModelStreamInferResponse(error_message=message_of(error), infer_response=response))
         finally:
             self._slots.release()
+            self._under_way -= 1
+            self._end_if_drained()
 
     async def _send(self, message: pb.ModelStreamInferResponse) -> None:
         async with self._writing:

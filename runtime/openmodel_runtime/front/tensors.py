@@ -16,6 +16,8 @@ from openmodel_runtime.errors import InvalidRequest, Unsupported
 
 Value = bool | int | float | bytes
 
+# More dimensions are nobody's tensor, and multiplying a million of them would take for ever.
+_MAX_DIMENSIONS = 32
 # struct's letter for each datatype with a fixed size.
 _FORMATS = {
     "BOOL": "?",
@@ -79,19 +81,22 @@ def _decode_input(tensor: pb.ModelInferRequest.InferInputTensor, raw: bytes | No
         raise Unsupported(f"input {name!r} is in shared memory, which is not offered: send it in the request")
     if tensor.datatype not in _FORMATS and tensor.datatype != "BYTES":
         raise InvalidRequest(f"input {name!r} has unknown datatype {tensor.datatype!r}")
+    if len(tensor.shape) > _MAX_DIMENSIONS:
+        raise InvalidRequest(f"input {name!r} has {len(tensor.shape)} dimensions, more than {_MAX_DIMENSIONS}")
     shape = tuple(tensor.shape)
     if any(dim < 0 for dim in shape):
         raise InvalidRequest(f"input {name!r} has a negative dimension in its shape {list(shape)}")
+    needed = math.prod(shape)
     if raw is None:
         values = _typed_values(tensor)
     elif tensor.HasField("contents"):
         raise InvalidRequest(f"input {name!r} has contents beside raw_input_contents: send one of them")
+    elif tensor.datatype == "BYTES":
+        values = _decode_bytes(name, raw, needed)
     else:
-        values = _decode_bytes(name, raw) if tensor.datatype == "BYTES" else _decode_fixed(name, tensor.datatype, raw)
-    if len(values) != math.prod(shape):
-        raise InvalidRequest(
-            f"input {name!r} has {len(values)} elements, its shape {list(shape)} needs {math.prod(shape)}"
-        )
+        values = _decode_fixed(name, tensor.datatype, raw, needed)
+    if len(values) != needed:
+        raise InvalidRequest(f"input {name!r} has {len(values)} elements, its shape {list(shape)} needs {needed}")
     return InputTensor(name, tensor.datatype, shape, values)
 
 
@@ -107,10 +112,13 @@ def _typed_values(tensor: pb.ModelInferRequest.InferInputTensor) -> tuple[Value,
     return tuple(getattr(tensor.contents, field))
 
 
-def _decode_bytes(name: str, raw: bytes) -> tuple[Value, ...]:
-    values = []
+def _decode_bytes(name: str, raw: bytes, needed: int) -> tuple[Value, ...]:
+    """The elements; a surplus is refused before it is decoded, so that no request costs more than it may."""
+    values: list[Value] = []
     offset = 0
     while offset < len(raw):
+        if len(values) == needed:
+            raise InvalidRequest(f"input {name!r} has more elements than the {needed} that its shape needs")
         if offset + 4 > len(raw):
             raise InvalidRequest(f"input {name!r}: the last BYTES element is cut off within its length")
         (length,) = struct.unpack_from("<I", raw, offset)
@@ -122,9 +130,11 @@ def _decode_bytes(name: str, raw: bytes) -> tuple[Value, ...]:
     return tuple(values)
 
 
-def _decode_fixed(name: str, datatype: str, raw: bytes) -> tuple[Value, ...]:
+def _decode_fixed(name: str, datatype: str, raw: bytes, needed: int) -> tuple[Value, ...]:
     letter = _FORMATS[datatype]
     size = struct.calcsize(letter)
+    if len(raw) > size * needed:
+        raise InvalidRequest(f"input {name!r} has more elements than the {needed} that its shape needs")
     if len(raw) % size:
         raise InvalidRequest(f"input {name!r}: {len(raw)} bytes are no whole number of {datatype} elements")
     return struct.unpack(f"<{len(raw) // size}{letter}", raw)

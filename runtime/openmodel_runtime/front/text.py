@@ -30,19 +30,23 @@ class TextModel:
             self._tokenizer = Tokenizer.from_file(str(path))
         except Exception as error:  # the library raises plain Exception
             raise CheckpointError(f"tokenizer.json can not be read: {error}") from None
+        # A file may carry what its exporter padded and cut to; a prompt is taken as it is.
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
         config = _tokenizer_config(folder)
         self._special = {name: _token_text(config.get(name)) for name in ("bos_token", "eos_token")}
         self._template = _template(folder, config)
 
     def encode(self, request: InferRequest) -> tuple[int, ...]:
         """Token ids of the prompt; templates bring their own special tokens."""
-        if request.messages is not None:
-            text = self._render(request.messages)
-            return tuple(self._tokenizer.encode(text, add_special_tokens=False).ids)
-        ids = tuple(self._tokenizer.encode(request.text or "").ids)
+        if request.messages is None:
+            ids = self._tokenizer.encode(request.text or "").ids
+        else:
+            ids = self._tokenizer.encode(self._render(request.messages), add_special_tokens=False).ids
         if not ids:
-            raise InvalidRequest("input 'text_input' is empty: there is nothing to continue")
-        return ids
+            name = "text_input" if request.messages is None else "messages"
+            raise InvalidRequest(f"input {name!r} makes an empty prompt: there is nothing to continue")
+        return tuple(ids)
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Text of the tokens, special ones left out."""

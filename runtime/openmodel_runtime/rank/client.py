@@ -32,6 +32,10 @@ from openmodel_runtime.rank.messages import (
 )
 from openmodel_runtime.request import GenerateRequest, SamplingParams, TokenOutput
 
+_RANK_ENDED = "the rank that served this request ended; send the request again"
+# A rank closes its socket when it ends; one that stays after that is killed.
+_EXIT_SECONDS = 10.0
+
 
 class RankClient:
     """One rank process, from its start to its end."""
@@ -40,6 +44,7 @@ class RankClient:
         self._on_step = on_step
         self._ids = itertools.count(1)
         self._requests: dict[int, asyncio.Queue[TokenOutput | None]] = {}
+        self._ended = False
         self._process: asyncio.subprocess.Process | None = None
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
@@ -71,18 +76,25 @@ class RankClient:
     async def serve(self) -> int:
         """Passes tokens on until the process ends; returns its exit code."""
         assert self._process is not None
-        while (message := await self._receive()) is not None:
-            assert isinstance(message, StepDone)
-            for output in message.outputs:
-                if waiting := self._requests.get(output.request_id):
-                    waiting.put_nowait(output)
-            self._on_step(message)
-        for waiting in self._requests.values():
-            waiting.put_nowait(None)
+        try:
+            while (message := await self._receive()) is not None:
+                assert isinstance(message, StepDone)
+                for output in message.outputs:
+                    if waiting := self._requests.get(output.request_id):
+                        waiting.put_nowait(output)
+                self._on_step(message)
+        finally:
+            # A request that comes from here on has nobody left to answer it.
+            self._ended = True
+            for waiting in self._requests.values():
+                waiting.put_nowait(None)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._process.wait(), _EXIT_SECONDS)
+        await self.stop()
         return await self._process.wait()
 
     async def stop(self) -> None:
-        """Ends the process and waits for its end."""
+        """Ends the process, if it has not, and waits for its end."""
         if self._writer is not None:
             self._writer.close()
         if self._process is not None and self._process.returncode is None:
@@ -92,6 +104,8 @@ class RankClient:
 
     async def generate(self, prompt: tuple[int, ...], sampling: SamplingParams) -> AsyncGenerator[TokenOutput, None]:
         """Tokens of one request as they come. Closing the iterator early aborts the request in the rank."""
+        if self._ended:
+            raise Unavailable(_RANK_ENDED)
         request_id = next(self._ids)
         outputs: asyncio.Queue[TokenOutput | None] = asyncio.Queue()
         self._requests[request_id] = outputs
@@ -102,7 +116,7 @@ class RankClient:
                 output = await outputs.get()
                 if output is None:
                     finished = True
-                    raise Unavailable("the rank that served this request ended; send the request again")
+                    raise Unavailable(_RANK_ENDED)
                 finished = bool(output.finish_reason)
                 yield output
         finally:

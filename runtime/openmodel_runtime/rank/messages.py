@@ -44,6 +44,8 @@ class Loaded(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     """Parameters that one token meets."""
     dtype: str
     weight_bytes: int
+    vocab_size: int
+    """Token ids are less than this."""
     max_model_len: int
     kv_cache_tokens: int
     load_seconds: float

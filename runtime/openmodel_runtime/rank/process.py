@@ -33,11 +33,20 @@ _log = logging.getLogger(__name__)
 
 def run_rank(channel: socket.socket) -> int:
     """Serves the front on `channel` until it closes; returns the exit code."""
-    # The front decides when a rank ends: a terminal's Ctrl-C reaches the whole group.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # The front decides when a rank ends: a terminal's Ctrl-C and a supervisor's SIGTERM may reach the whole group.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     start = _receive(channel)
     if not isinstance(start, Start):
         return 0
+    try:
+        return _serve(channel, start)
+    except (BrokenPipeError, ConnectionResetError):
+        _log.info("the front is gone")
+    return 0
+
+
+def _serve(channel: socket.socket, start: Start) -> int:
     try:
         engine, loaded = build_engine(start)
     except StartError as error:
@@ -46,10 +55,7 @@ def run_rank(channel: socket.socket) -> int:
     _send(channel, loaded)
     inbox: queue.SimpleQueue[ToRank | None] = queue.SimpleQueue()
     threading.Thread(target=_read, args=(channel, inbox), daemon=True).start()
-    try:
-        _loop(channel, engine, inbox)
-    except (BrokenPipeError, ConnectionResetError):
-        _log.info("the front is gone")
+    _loop(channel, engine, inbox)
     return 0
 
 

@@ -57,6 +57,7 @@ def build_engine(start: Start) -> tuple[Engine, Loaded]:
         active_parameters=parameters - _idle_expert_parameters(model, config),
         dtype=str(dtype).removeprefix("torch."),
         weight_bytes=sum(parameter.nbytes for parameter in model.parameters()),
+        vocab_size=config.vocab_size,
         max_model_len=max_model_len,
         kv_cache_tokens=cache_tokens,
         load_seconds=time.monotonic() - began,

@@ -1,7 +1,8 @@
 """Keeps a rank running, and says whether there is one.
 
 A rank that dies is started again without the pod, after a pause that doubles with each death in a row. A rank that says
-that its model can not be served ends the whole runtime: starting again would not help.
+that its model can not be served ends the whole runtime: starting again would not help. So does one that dies again and
+again before it has loaded: whoever started the runtime must see that.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ from pathlib import Path
 from typing import Protocol
 
 from openmodel_runtime.config import EngineConfig
-from openmodel_runtime.errors import StartError, Unavailable
+from openmodel_runtime.errors import RuntimeFault, StartError, Unavailable
 from openmodel_runtime.rank.client import RankClient
 from openmodel_runtime.rank.messages import Loaded, StartFailed, StepDone
 
 _log = logging.getLogger(__name__)
 _FIRST_PAUSE_SECONDS = 1.0
 _LONGEST_PAUSE_SECONDS = 60.0
+_MOST_DEATHS_BEFORE_LOADED = 3
 
 
 class RankStartError(StartError):
@@ -28,6 +30,10 @@ class RankStartError(StartError):
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+class RankKeepsDying(RuntimeFault):
+    """Ranks died in a row, and none of them had loaded its model."""
 
 
 class RankMetrics(Protocol):
@@ -76,18 +82,23 @@ class RankSupervisor:
         return self._loaded
 
     async def run(self) -> None:
-        """Starts the rank again and again; ends only by cancellation or by RankStartError."""
+        """Starts the rank again and again; ends only by cancellation, RankStartError or RankKeepsDying."""
         pause = _FIRST_PAUSE_SECONDS
+        deaths_before_loaded = 0
         while True:
             client = RankClient(self._metrics.step_done)
             try:
                 outcome = await client.start(self._model_path, self._engine)
                 if isinstance(outcome, StartFailed):
                     raise RankStartError(outcome.reason, outcome.message)
-                if outcome is not None:
+                if outcome is None:
+                    deaths_before_loaded += 1
+                else:
+                    deaths_before_loaded = 0
                     self._loaded, self._client, pause = outcome, client, _FIRST_PAUSE_SECONDS
                     _log.info("rank %d serves %s", client.pid, outcome.architecture)
                     self._metrics.loaded(outcome)
+                    self._metrics.step_done(_idle(free_tokens=outcome.kv_cache_tokens))
                     self._on_ready(True)
                 code = await client.serve()
             finally:
@@ -95,6 +106,17 @@ class RankSupervisor:
                 self._on_ready(False)
                 await client.stop()
             self._metrics.rank_died()
+            self._metrics.step_done(_idle(free_tokens=0))
+            if deaths_before_loaded == _MOST_DEATHS_BEFORE_LOADED:
+                raise RankKeepsDying(
+                    f"the rank died {deaths_before_loaded} times in a row before its model was loaded, the last time "
+                    f"with exit code {code}; its log says why"
+                )
             _log.error("rank ended with exit code %d; starting it again in %.0f s", code, pause)
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+
+
+def _idle(free_tokens: int) -> StepDone:
+    """What the metrics are told while no step has run."""
+    return StepDone(outputs=[], running=0, waiting=0, free_tokens=free_tokens)

@@ -1,0 +1,67 @@
+# OpenModel: `make help` lists the targets.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+PYTHON := .venv/bin/python
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+.PHONY: help
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
+
+.PHONY: venv
+venv: ## the development environment in .venv
+	@hack/venv
+
+.PHONY: demo
+demo: ## cluster, operator, two models, a chat with each (CLUSTER=current: in your own cluster)
+	@hack/demo/run
+
+.PHONY: test
+test: lint ## every test: unit, contract, golden, cluster, e2e (takes a running local cluster down, starts its own)
+	@hack/test
+
+.PHONY: test-fast
+test-fast: venv ## unit and contract tests, no cluster
+	@$(PYTHON) -m pytest tests/unit tests/contract
+
+.PHONY: lint
+lint: venv ## ruff, mypy, import-linter, helm lint where helm is
+	@ruff format --check .
+	@ruff check .
+	@mypy
+	@lint-imports
+
+.PHONY: format
+format: venv ## rewrites the code in the house's format
+	@ruff format .
+	@ruff check --fix .
+
+.PHONY: generate
+generate: venv ## protobuf code anew
+	@$(PYTHON) hack/protos/generate.py
+
+.PHONY: lock
+lock: venv ## requirements anew from pyproject.toml
+	@hack/lock
+
+.PHONY: cluster
+cluster: ## the local Kubernetes (needs root)
+	@hack/cluster/up
+
+.PHONY: cluster-down
+cluster-down: ## ends the local Kubernetes; images stay
+	@hack/cluster/down
+
+.PHONY: images
+images: venv ## builds and pushes both images, installs or upgrades the operator in the local cluster
+	@eval "$$(hack/cluster/env)"; hack/install
+
+.PHONY: bench
+bench: venv ## BENCH=name [QUICK=1]: one module of tests/bench
+	@test -n "$(BENCH)" || { echo "make bench BENCH=NAME [QUICK=1]; names: $$(cd tests/bench && ls *.py | sed 's/\.py//' | xargs)"; exit 2; }
+	@eval "$$(hack/cluster/env)"; cd tests && PYTHONPATH=.:../hack/demo ../$(PYTHON) -m bench.$(BENCH) $(if $(QUICK),--quick)
+
+.PHONY: clean
+clean: ## ends the cluster and removes what was built (tools, images, models, .venv)
+	@hack/cluster/down --purge
+	@rm -rf .venv "$${OPENMODEL_CACHE:-$$HOME/.cache/openmodel}"

@@ -1,0 +1,178 @@
+"""A real runtime process on loopback, for tests that speak to it as its callers do.
+
+Knows how to start and end one, its ports, its rank and its metrics. Does not know what any test wants to see.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from checkpoints import write_tiny_llama
+from openmodel_protos import grpc_service_pb2_grpc as pb_grpc
+
+ROOT = Path(__file__).resolve().parents[2]
+MODEL, VERSION = "tiny", "r1"
+# Far beyond what anything here takes; only a hang reaches it.
+LIMIT_SECONDS = 60.0
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+def until(condition: Callable[[], bool], what: str) -> None:
+    """Returns once the condition holds; for what nobody announces (metrics, processes)."""
+    deadline = time.monotonic() + LIMIT_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, f"never happened: {what}"
+        time.sleep(0.01)
+
+
+class RuntimeServer:
+    """One runtime: a front process and its rank."""
+
+    def __init__(
+        self, model: Path, scratch: Path, flags: Sequence[str] = (), environment: Mapping[str, str] | None = None
+    ) -> None:
+        self.log = scratch / "log"
+        self.termination_message = scratch / "termination-message"
+        self.port, self.metrics_port, self.health_port = _free_ports(3)
+        command = [
+            *(sys.executable, "-m", "openmodel_runtime"),
+            *(f"--model={model}", f"--name={MODEL}", f"--version={VERSION}", "--host=127.0.0.1"),
+            *(f"--grpc-port={self.port}", f"--metrics-port={self.metrics_port}", f"--health-port={self.health_port}"),
+            *("--dtype=float32", "--threads=1", f"--termination-message-path={self.termination_message}"),
+            *flags,
+        ]
+        paths = os.pathsep.join(str(ROOT / folder) for folder in ("runtime", "protos"))
+        self._environment = {**os.environ, "PYTHONPATH": paths, **(environment or {})}
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(command, env=self._environment, stdout=log, stderr=subprocess.STDOUT)
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def health_address(self) -> str:
+        return f"127.0.0.1:{self.health_port}"
+
+    @contextmanager
+    def stub(self) -> Iterator[pb_grpc.GRPCInferenceServiceStub]:
+        """The service, on a connection of its own."""
+        with grpc.insecure_channel(self.address, [("grpc.use_local_subchannel_pool", 1)]) as channel:
+            yield pb_grpc.GRPCInferenceServiceStub(channel)
+
+    def wait_until_ready(self) -> RuntimeServer:
+        with grpc.insecure_channel(self.health_address) as channel:
+            stub = health_pb2_grpc.HealthStub(channel)
+            until(lambda: self.process.poll() is not None or _serves(stub), "the runtime is ready")
+        assert self.process.poll() is None, self.log.read_text()
+        return self
+
+    def rank(self) -> int:
+        """Process id of the rank, which is the front's one child."""
+        (pid,) = self.children()
+        return pid
+
+    def children(self) -> list[int]:
+        front = self.process.pid
+        return [int(pid) for pid in Path(f"/proc/{front}/task/{front}/children").read_text().split()]
+
+    @contextmanager
+    def frozen_rank(self) -> Iterator[int]:
+        """The rank stands still inside; what it was given stays under way."""
+        pid = self.rank()
+        os.kill(pid, signal.SIGSTOP)
+        until(lambda: _state(pid) == "T", "the rank stands still")
+        try:
+            yield pid
+        finally:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+    def metric(self, name: str) -> float:
+        """Sum of a metric's series in the Prometheus exposition; -1 when there is none yet."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=10) as response:
+            lines = response.read().decode().splitlines()
+        values = [float(line.rpartition(" ")[2]) for line in lines if line.partition("{")[0] == name]
+        return sum(values) if values else -1.0
+
+    def wait_until_idle(self) -> None:
+        """Returns once the rank has nothing to run."""
+        for state in ("running", "waiting"):
+            name = f"openmodel_runtime_requests_{state}"
+            until(lambda name=name: self.metric(name) == 0, f"{name} is 0")  # type: ignore[misc]
+
+    def end(self) -> int:
+        """Asks the runtime to end; returns its exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.wait()
+
+    def wait(self) -> int:
+        return self.process.wait(LIMIT_SECONDS)
+
+    def close(self) -> None:
+        """Leaves nothing behind, whatever the test did."""
+        for pid in self.children() if self.process.poll() is None else []:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.kill()
+        self.process.wait()
+
+
+def _serves(stub: health_pb2_grpc.HealthStub) -> bool:
+    try:
+        return stub.Check(health_pb2.HealthCheckRequest(), timeout=10).status == SERVING
+    except grpc.RpcError:
+        return False
+
+
+def _state(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+def _free_ports(count: int) -> list[int]:
+    # Held at the same time, so that they differ.
+    sockets = [socket.socket() for _ in range(count)]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random Llama."""
+    return write_tiny_llama(tmp_path_factory.mktemp("checkpoint") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def server(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RuntimeServer]:
+    """The runtime that most tests share: they leave it as they found it."""
+    running = RuntimeServer(tiny_checkpoint, tmp_path_factory.mktemp("server"))
+    try:
+        yield running.wait_until_ready()
+        assert running.end() == 0, running.log.read_text()
+    finally:
+        running.close()
+
+
+@pytest.fixture
+def stub(server: RuntimeServer) -> Iterator[pb_grpc.GRPCInferenceServiceStub]:
+    """The shared runtime's service."""
+    with server.stub() as stub:
+        yield stub

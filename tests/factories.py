@@ -1,0 +1,103 @@
+"""Objects for tests: an OpenModel and its pods, as the API server would show them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from openmodel_operator import names
+from openmodel_operator.desired.identity import Identity
+from openmodel_operator.observed import Observed, Proof, proof_key
+from openmodel_operator.rollout import ActionPlan
+from openmodel_operator.spec import OpenModelSpec, parse_spec
+
+IDENTITY = Identity("default", "mixtral", "uid-1")
+IMAGE = "registry.example/runtime@sha256:" + "0" * 64
+SOURCE = "oci://registry.example/models/mixtral:1"
+
+
+def a_spec(**fields: Any) -> OpenModelSpec:
+    return parse_spec({"model": {"source": SOURCE}, **fields})
+
+
+def a_pod(
+    revision: str,
+    *,
+    name: str = "pod",
+    group: int = 0,
+    ready: bool = True,
+    waiting: Mapping[str, str] | None = None,
+    terminated: Mapping[str, Any] | None = None,
+    restarts: int = 0,
+    unschedulable: str = "",
+) -> dict[str, Any]:
+    state: dict[str, Any] = {"running": {"startedAt": "2026-01-01T00:00:03Z"}}
+    if waiting:
+        state = {"waiting": dict(waiting)}
+    status: dict[str, Any] = {
+        "podIP": "10.0.0.1",
+        "conditions": [
+            {"type": "PodScheduled", "status": "True", "lastTransitionTime": "2026-01-01T00:00:01Z"},
+            {"type": "Ready", "status": str(ready), "lastTransitionTime": "2026-01-01T00:00:10Z"},
+        ],
+        "containerStatuses": [
+            {
+                "name": names.RUNTIME_CONTAINER,
+                "ready": ready,
+                "restartCount": restarts,
+                "state": state,
+                "lastState": {"terminated": dict(terminated)} if terminated else {},
+            }
+        ],
+    }
+    if unschedulable:
+        status["conditions"] = [
+            {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": unschedulable}
+        ]
+        status["containerStatuses"] = []
+    return {
+        "metadata": {
+            "name": name,
+            "uid": f"uid-{name}-{revision}-{group}",
+            "creationTimestamp": "2026-01-01T00:00:00Z",
+            "labels": {
+                names.MODEL_LABEL: IDENTITY.name,
+                names.REVISION_LABEL: revision,
+                names.GROUP_INDEX_LABEL: str(group),
+                names.POD_INDEX_LABEL: "0",
+            },
+        },
+        "status": status,
+    }
+
+
+def children_of(actions: ActionPlan, kind: str) -> list[dict[str, Any]]:
+    """The applied children of a kind, with uids as the API server gives them."""
+    return [
+        {**item, "metadata": {**item["metadata"], "uid": f"uid-{item['metadata']['name']}"}}
+        for item in actions.apply
+        if item["kind"] == kind and item["metadata"]["name"] != IDENTITY.name
+    ]
+
+
+def observed_after(
+    actions: ActionPlan, *, pods: Sequence[dict[str, Any]] = (), proven: bool = True, kept: Observed | None = None
+) -> Observed:
+    """The world once `actions` were applied and `pods` run; `kept` adds the children of an earlier revision."""
+    service = next(
+        item for item in actions.apply if item["metadata"]["name"] == IDENTITY.name and "ports" in item["spec"]
+    )
+    deleted = {item["metadata"]["name"] for item in actions.delete}
+    old_sets = [item for item in (kept.stateful_sets if kept else ()) if item["metadata"]["name"] not in deleted]
+    old_services = [
+        item for item in (kept.headless_services if kept else ()) if item["metadata"]["name"] not in deleted
+    ]
+    return Observed(
+        service=service,
+        stateful_sets=[*old_sets, *children_of(actions, "StatefulSet")],
+        headless_services=[*old_services, *children_of(actions, "Service")],
+        pods=pods,
+        proofs={
+            proof_key(pod): Proof(ok=proven, message="" if proven else "UNAVAILABLE: no", seconds=0.25) for pod in pods
+        },
+    )

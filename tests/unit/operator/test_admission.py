@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from openmodel_operator.admission import refusals
+
+MODEL = {"source": "oci://r.example/m:1"}
+
+
+def refused(**fields: Any) -> list[str]:
+    return [refusal.path for refusal in refusals({"model": MODEL, **fields})]
+
+
+def test_a_small_spec_is_admitted() -> None:
+    assert refused() == []
+    assert refused(engine={"dtype": "float32", "quantization": "none", "prefixCaching": False}, replicas=3) == []
+    assert refused(parallelism={"expert": 1, "tensor": 1, "redundantExperts": 0}) == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "path"),
+    [
+        ({"parallelism": {"expert": 2}}, "spec.parallelism.expert"),
+        ({"accelerator": {"resourceName": "nvidia.com/gpu"}}, "spec.accelerator"),
+        ({"engine": {"quantization": "int8"}}, "spec.engine.quantization"),
+        ({"engine": {"prefixCaching": True}}, "spec.engine.prefixCaching"),
+        ({"autoscaling": {"maxReplicas": 2}}, "spec.autoscaling"),
+        ({"rollout": {"verify": {"configMap": "x"}}}, "spec.rollout.verify"),
+        ({"rollout": {"paused": True}}, "spec.rollout.paused"),
+        ({"rollout": {"strategy": "Recreate"}}, "spec.rollout.strategy"),
+        ({"access": {"router": "WhenCold"}}, "spec.access.router"),
+        ({"telemetry": {"captureContent": True}}, "spec.telemetry.captureContent"),
+        ({"model": {**MODEL, "digest": "sha256:" + "0" * 64}}, "spec.model.digest"),
+        ({"model": {**MODEL, "license": "MIT"}}, "spec.model.license"),
+        ({"model": {"source": "hf://org/name"}}, "spec.model.source"),
+    ],
+)
+def test_what_is_not_built_is_refused_by_name(fields: dict[str, Any], path: str) -> None:
+    assert refused(**fields) == [path]
+
+
+def test_all_refused_fields_are_named_at_once() -> None:
+    assert len(refused(autoscaling={"maxReplicas": 2}, accelerator={"resourceName": "x"})) == 2

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+from factories import IDENTITY, IMAGE, a_pod, a_spec, observed_after
+from openmodel_operator import names
+from openmodel_operator.observed import Observed
+from openmodel_operator.plan import plan_group
+from openmodel_operator.rollout import ActionPlan, plan_actions
+from openmodel_operator.spec import OpenModelSpec
+
+
+def step(spec: OpenModelSpec, observed: Observed) -> ActionPlan:
+    return plan_actions(IDENTITY, spec, plan_group(spec), observed, IMAGE)
+
+
+def serving(spec: OpenModelSpec) -> tuple[ActionPlan, Observed]:
+    """The settled state of a spec."""
+    actions = step(spec, Observed())
+    pods = [a_pod(actions.revision, group=group) for group in range(actions.groups)]
+    actions = step(spec, observed_after(actions, pods=pods))
+    assert actions.serving == actions.revision
+    return actions, observed_after(actions, pods=pods)
+
+
+def kinds(actions: ActionPlan) -> list[str]:
+    return [manifest["kind"] for manifest in actions.apply]
+
+
+def deleted(actions: ActionPlan) -> list[str]:
+    return sorted(f"{child['kind']}/{child['metadata']['name']}" for child in actions.delete)
+
+
+def test_a_new_model_starts_and_is_not_reachable_before_its_proof() -> None:
+    actions = step(a_spec(), Observed())
+    assert kinds(actions) == ["NetworkPolicy", "Service", "Service", "StatefulSet"]
+    assert actions.serving == names.NO_REVISION
+    not_ready = observed_after(actions, pods=[a_pod(actions.revision, ready=False)])
+    unproven = observed_after(actions, pods=[a_pod(actions.revision)], proven=False)
+    for observed in (not_ready, unproven):
+        assert step(a_spec(), observed).serving == names.NO_REVISION
+    proven = observed_after(actions, pods=[a_pod(actions.revision)])
+    assert step(a_spec(), proven).serving == actions.revision
+
+
+def test_a_settled_model_is_left_as_it_is() -> None:
+    actions, observed = serving(a_spec(replicas=2))
+    again = step(a_spec(replicas=2), observed)
+    assert (again.apply, again.delete) == (actions.apply, [])
+
+
+def test_scaling_adds_and_removes_groups_and_no_pod_that_stays() -> None:
+    before, observed = serving(a_spec(replicas=2))
+    more = step(a_spec(replicas=3), observed)
+    assert more.revision == before.revision
+    assert kinds(more).count("StatefulSet") == 3
+    fewer = step(a_spec(replicas=1), observed)
+    name = f"mixtral-{before.revision}-1"
+    assert deleted(fewer) == [f"Service/{name}", f"StatefulSet/{name}"]
+    assert fewer.serving == before.revision
+
+
+def test_a_change_keeps_the_old_revision_until_the_new_one_is_proven() -> None:
+    old, observed = serving(a_spec(replicas=2))
+    new_spec = a_spec(replicas=2, engine={"dtype": "float32"})
+    actions = step(new_spec, observed)
+    assert actions.serving == old.revision != actions.revision
+    assert actions.delete == []
+    old_pods = list(observed.pods)
+    one = observed_after(actions, pods=[*old_pods, a_pod(actions.revision)], kept=observed)
+    assert step(new_spec, one).serving == old.revision
+    both = observed_after(
+        actions, pods=[*old_pods, *(a_pod(actions.revision, group=group) for group in range(2))], kept=observed
+    )
+    moved = step(new_spec, both)
+    assert moved.serving == actions.revision
+    assert len(moved.delete) == 4
+    assert all(old.revision in name for name in deleted(moved))
+
+
+def test_a_change_back_takes_the_half_made_revision_away() -> None:
+    old, observed = serving(a_spec())
+    actions = step(a_spec(engine={"dtype": "float32"}), observed)
+    halfway = observed_after(actions, pods=observed.pods, kept=observed)
+    back = step(a_spec(), halfway)
+    assert back.serving == back.revision == old.revision
+    assert all(actions.revision in name for name in deleted(back))
+    assert len(back.delete) == 2
+
+
+def test_zero_replicas_are_proven_by_one_start() -> None:
+    spec = a_spec(replicas=0)
+    actions = step(spec, Observed())
+    assert actions.groups == 1
+    proven = step(spec, observed_after(actions, pods=[a_pod(actions.revision)]))
+    assert proven.serving == actions.revision
+    after = step(spec, observed_after(proven, pods=[a_pod(actions.revision)]))
+    assert (after.groups, len(after.delete)) == (0, 2)
+
+
+def test_suspend_takes_everything_down() -> None:
+    _, observed = serving(a_spec())
+    actions = step(a_spec(suspend=True), observed)
+    assert actions.groups == 0
+    assert len(actions.delete) == 2
+    changed = step(a_spec(suspend=True, engine={"dtype": "float32"}), observed)
+    assert len(changed.delete) == 2

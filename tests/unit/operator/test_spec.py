@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import pytest
+
+from factories import a_spec
+from openmodel_operator.spec import SpecError, effective_values, parse_quantity
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("1", 1), (2, 2), ("500m", 0.5), ("64Gi", 64 * 2**30), ("1.5k", 1500), ("2M", 2e6), ("3Ti", 3 * 2**40)],
+)
+def test_quantities(text: str | int, value: float) -> None:
+    assert float(parse_quantity("x", text)) == value
+
+
+@pytest.mark.parametrize("text", ["", "many", "1Zi", "Gi"])
+def test_what_is_no_quantity_is_named(text: str) -> None:
+    with pytest.raises(SpecError, match=r"spec\.x"):
+        parse_quantity("spec.x", text)
+
+
+@pytest.mark.parametrize(
+    ("resources", "threads"),
+    [
+        ({}, 1),
+        ({"requests": {"cpu": "500m"}}, 1),
+        ({"requests": {"cpu": 8}}, 8),
+        ({"limits": {"cpu": "2500m"}}, 2),
+        ({"requests": {"cpu": "4"}, "limits": {"cpu": "8"}}, 4),
+    ],
+)
+def test_a_rank_has_its_share_of_the_cpu_request(resources: dict[str, object], threads: int) -> None:
+    assert a_spec(resources=resources).threads == threads
+
+
+def test_effective_values_name_every_default() -> None:
+    values = effective_values(a_spec())
+    assert values["engine"] == {
+        "dtype": "auto",
+        "quantization": "auto",
+        "maxModelLen": "checkpoint",
+        "maxNumSeqs": 256,
+        "maxNumBatchedTokens": 8192,
+        "memoryUtilization": 0.9,
+        "prefixCaching": False,
+    }
+    assert effective_values(a_spec(engine={"maxModelLen": 5}))["engine"]["maxModelLen"] == 5

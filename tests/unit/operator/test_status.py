@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from factories import IDENTITY, IMAGE, a_pod, a_spec, observed_after
+from openmodel_operator.events import transition_event
+from openmodel_operator.observed import Observed
+from openmodel_operator.plan import plan_group
+from openmodel_operator.reasons import ConditionType, Reason
+from openmodel_operator.rollout import plan_actions
+from openmodel_operator.spec import OpenModelSpec
+from openmodel_operator.status import Blocked, blocked_status, model_status
+from openmodel_operator.status_patch import status_patch
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+LATER = datetime(2026, 1, 2, tzinfo=UTC)
+
+
+def status(
+    spec: OpenModelSpec, observed: Observed, before: dict[str, Any] | None = None, now: datetime = NOW
+) -> dict[str, Any]:
+    plan = plan_group(spec)
+    actions = plan_actions(IDENTITY, spec, plan, observed, IMAGE)
+    return model_status(IDENTITY, spec, plan, actions, observed, before or {}, 3, now)
+
+
+def started(spec: OpenModelSpec, *pods: dict[str, Any], proven: bool = True) -> Observed:
+    """The world after the first step, with these pods."""
+    actions = plan_actions(IDENTITY, spec, plan_group(spec), Observed(), IMAGE)
+    named = [{**pod, "metadata": {**pod["metadata"], "labels": {**pod["metadata"]["labels"]}}} for pod in pods]
+    for pod in named:
+        pod["metadata"]["labels"]["openmodel.dev/revision"] = actions.revision
+    return observed_after(actions, pods=named, proven=proven)
+
+
+def verdict(result: dict[str, Any], kind: str) -> tuple[str, str]:
+    item = next(item for item in result["conditions"] if item["type"] == kind)
+    return item["status"], item["reason"]
+
+
+def test_every_condition_is_there_from_the_first_visit() -> None:
+    result = status(a_spec(), Observed())
+    assert [item["type"] for item in result["conditions"]] == [str(item) for item in ConditionType]
+    assert all(item["observedGeneration"] == 3 for item in result["conditions"])
+    assert verdict(result, "Ready") == ("False", "Starting")
+    assert verdict(result, "Reconciling") == ("True", "Progressing")
+    assert verdict(result, "WeightsReady") == ("Unknown", "NotLoaded")
+
+
+def test_ready_needs_a_real_inference() -> None:
+    assert verdict(status(a_spec(), started(a_spec(), a_pod("r"), proven=False)), "Ready") == ("False", "ProbeFailed")
+    result = status(a_spec(), started(a_spec(), a_pod("r")))
+    assert verdict(result, "Ready") == ("True", "Serving")
+    assert verdict(result, "Reconciling") == ("False", "Settled")
+    assert result["readyReplicas"] == 1
+    assert result["endpoint"] == "grpc://mixtral.default.svc:8001"
+    assert result["coldStart"] == {"scheduled": 1.0, "mount": 2.0, "load": 7.0, "firstToken": 0.2}
+
+
+def test_ready_stays_while_a_group_is_added() -> None:
+    first = started(a_spec(), a_pod("r"))
+    actions = plan_actions(IDENTITY, a_spec(), plan_group(a_spec()), first, IMAGE)
+    result = status(a_spec(replicas=2), observed_after(actions, pods=first.pods))
+    assert verdict(result, "Ready") == ("True", "Serving")
+    assert verdict(result, "Reconciling") == ("True", "Progressing")
+
+
+def test_terminal_failures_stall_and_passing_ones_do_not() -> None:
+    pull = a_pod("r", ready=False, waiting={"reason": "ImagePullBackOff", "message": "x"})
+    result = status(a_spec(), started(a_spec(), pull))
+    assert verdict(result, "Ready") == ("False", "ImagePullFailed")
+    assert verdict(result, "Stalled") == ("True", "ImagePullFailed")
+    assert verdict(result, "Reconciling") == ("False", "Settled")
+    assert result["lastFailure"]["reason"] == "ImagePullFailed"
+    crash = a_pod("r", ready=False, terminated={"exitCode": 1, "finishedAt": "2026-01-01T00:00:00Z"})
+    result = status(a_spec(), started(a_spec(), crash))
+    assert verdict(result, "Ready") == ("False", "CrashLoop")
+    assert verdict(result, "Stalled") == ("False", "NotStalled")
+    assert result["lastFailure"]["exitCode"] == 1
+
+
+def test_zero_and_suspended() -> None:
+    spec = a_spec(replicas=0)
+    proven = started(spec, a_pod("r"))
+    actions = plan_actions(IDENTITY, spec, plan_group(spec), proven, IMAGE)
+    assert verdict(status(spec, observed_after(actions)), "Ready") == ("True", "ScaledToZero")
+    result = status(a_spec(suspend=True), Observed())
+    assert verdict(result, "Ready") == ("False", "Suspended")
+    assert verdict(result, "Reconciling") == ("False", "Settled")
+    assert verdict(result, "Stalled") == ("False", "NotStalled")
+
+
+def test_a_refused_spec_leaves_the_rest_of_the_status() -> None:
+    before = status(a_spec(), started(a_spec(), a_pod("r")))
+    blocked = Blocked(Reason.UNSUPPORTED_FIELD, "spec.autoscaling: no", planned=False)
+    result = blocked_status(before, 4, blocked, LATER)
+    assert verdict(result, "Planned") == ("False", "UnsupportedField")
+    assert verdict(result, "Stalled") == ("True", "UnsupportedField")
+    assert result["readyReplicas"] == 1
+    assert result["observedGeneration"] == 4
+
+
+def test_looking_again_writes_nothing() -> None:
+    for observed in (
+        started(a_spec(), a_pod("r")),
+        started(a_spec(), a_pod("r", ready=False, waiting={"reason": "ErrImagePull", "message": "x"})),
+    ):
+        before = status(a_spec(), observed)
+        assert status_patch(before, status(a_spec(), observed, before, LATER)) == {}
+
+
+def test_transition_times_move_with_the_status_only() -> None:
+    before = status(a_spec(), Observed())
+    after = status(a_spec(), started(a_spec(), a_pod("r")), before, LATER)
+    times = {item["type"]: item["lastTransitionTime"] for item in after["conditions"]}
+    assert times["Ready"] == "2026-01-02T00:00:00Z"
+    assert times["Admitted"] == "2026-01-01T00:00:00Z"
+
+
+def test_patches_replace_add_and_remove() -> None:
+    assert status_patch({"a": 1, "b": {"c": 1, "d": 2}, "e": [1]}, {"b": {"c": 1, "d": 3}, "e": [2], "f": 0}) == {
+        "a": None,
+        "b": {"d": 3},
+        "e": [2],
+        "f": 0,
+    }
+
+
+def test_an_event_tells_of_each_change_of_ready() -> None:
+    model = {"metadata": {"name": "mixtral", "namespace": "default", "uid": "u"}}
+    before = status(a_spec(), Observed())
+    after = status(a_spec(), started(a_spec(), a_pod("r")), before)
+    event = transition_event(model, before, after, NOW)
+    assert event is not None
+    assert (event["type"], event["reason"]) == ("Normal", "Serving")
+    assert transition_event(model, after, after, NOW) is None
+    stalled = status(a_spec(), started(a_spec(), a_pod("r", ready=False, waiting={"reason": "InvalidImageName"})))
+    event = transition_event(model, after, stalled, NOW)
+    assert event is not None
+    assert event["type"] == "Warning"

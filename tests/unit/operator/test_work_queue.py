@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+import pytest
+
+from openmodel_operator import work_queue
+from openmodel_operator.work_queue import WorkQueue
+
+
+async def run_until(queue: WorkQueue[str], done: asyncio.Event) -> None:
+    task = asyncio.create_task(queue.run())
+    try:
+        await asyncio.wait_for(done.wait(), 10)
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def test_a_waiting_key_is_worked_on_once() -> None:
+    seen: list[str] = []
+    done = asyncio.Event()
+
+    async def work(key: str) -> None:
+        seen.append(key)
+        if key == "last":
+            done.set()
+
+    queue = WorkQueue(work, 1)
+    for key in ("a", "a", "b", "a", "last"):
+        queue.add(key)
+    await run_until(queue, done)
+    assert seen == ["a", "b", "last"]
+
+
+async def test_a_key_added_during_its_work_is_worked_on_again_and_never_twice_at_once() -> None:
+    running: set[str] = set()
+    rounds = 0
+    done = asyncio.Event()
+
+    async def work(key: str) -> None:
+        nonlocal rounds
+        assert key not in running
+        running.add(key)
+        rounds += 1
+        if rounds < 3:
+            queue.add(key)
+            queue.add(key)
+            await asyncio.sleep(0)
+        else:
+            done.set()
+        running.discard(key)
+
+    queue = WorkQueue(work, 4)
+    queue.add("a")
+    await run_until(queue, done)
+    assert rounds == 3
+
+
+async def test_a_failed_key_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(work_queue, "_FIRST_PAUSE_SECONDS", 0.001)
+    attempts = 0
+    done = asyncio.Event()
+
+    async def work(_: str) -> None:
+        nonlocal attempts
+        attempts += 1
+        if attempts < 4:
+            raise RuntimeError("away")
+        done.set()
+
+    queue = WorkQueue(work, 1)
+    queue.add("a")
+    await run_until(queue, done)
+    assert attempts == 4
