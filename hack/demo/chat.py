@@ -1,62 +1,28 @@
-"""Asks a model in the cluster and prints its answer as it comes, with the time to the first token and the speed after it.
+"""Asks a model in the cluster and prints its answer as it comes, with the time to the first token and the speed after.
 
-The client is tritonclient, as any service would use it; only the port-forward is for being outside of the cluster.
+Only the port-forward is for being outside of the cluster.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import queue
-import time
 
-import numpy as np
-import tritonclient.grpc as grpcclient
+from model_client import stream
 from port_forward import port_forward
-
-_TIMEOUT_SECONDS = 120
 
 
 def chat(address: str, model: str, question: str, max_tokens: int) -> None:
-    """Streams one answer."""
-    client = grpcclient.InferenceServerClient(address)
-    answers: queue.Queue[tuple[grpcclient.InferResult | None, Exception | None]] = queue.Queue()
-    client.start_stream(lambda result, error: answers.put((result, error)))
-    began = time.monotonic()
-    client.async_stream_infer(
-        model,
-        [
-            _tensor("messages", json.dumps([{"role": "user", "content": question}])),
-            _tensor("sampling_parameters", json.dumps({"temperature": 0, "max_tokens": max_tokens})),
-            _tensor("stream", True),
-            _tensor("return_num_output_tokens", True),
-        ],
-    )
-    first = tokens = None
-    total = 0
+    """Streams one answer to standard output."""
     print(f"\n{model}: ", end="")
-    while tokens is None or not final:
-        result, error = answers.get(timeout=_TIMEOUT_SECONDS)
-        if error is not None:
-            raise SystemExit(f"the model answered with an error: {error}")
-        assert result is not None
-        first = first or time.monotonic() - began
-        tokens = int(result.as_numpy("num_output_tokens")[0])
-        total += tokens
-        print(result.as_numpy("text_output")[0].decode(), end="", flush=True)
-        final = result.get_response().parameters["triton_final_response"].bool_param
-    seconds = time.monotonic() - began
-    client.stop_stream()
-    client.close()
-    speed = (total - 1) / (seconds - first) if first and seconds > first else 0.0
+    messages = [{"role": "user", "content": question}]
+    pieces = []
+    for piece in stream(address, model, messages, temperature=0, max_tokens=max_tokens):
+        print(piece.text, end="", flush=True)
+        pieces.append(piece)
+    total = sum(piece.tokens for piece in pieces)
+    first, last = pieces[0].seconds, pieces[-1].seconds
+    speed = (total - pieces[0].tokens) / (last - first) if last > first else 0.0
     print(f"\n  [first token after {first:.2f} s, then {speed:.0f} tokens/s, {total} tokens]")
-
-
-def _tensor(name: str, value: str | bool) -> grpcclient.InferInput:
-    is_flag = isinstance(value, bool)
-    tensor = grpcclient.InferInput(name, [1], "BOOL" if is_flag else "BYTES")
-    tensor.set_data_from_numpy(np.array([value if is_flag else str(value).encode()], dtype=bool if is_flag else object))
-    return tensor
 
 
 def main() -> None:

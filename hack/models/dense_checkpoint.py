@@ -9,9 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
+
 from checkpoint_folder import Progress, write_json
 from model_cards import dense_card
-from safetensors.torch import save_file
 from smollm2_gguf import SmolLM2Gguf
 from tokenizer_files import write_tokenizer_files
 

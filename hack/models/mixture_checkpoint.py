@@ -13,10 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import save_file
+
 from checkpoint_folder import Progress, write_json
 from dense_checkpoint import dense_config
 from model_cards import mixture_card
-from safetensors.torch import save_file
 from smollm2_gguf import FloatArray, SmolLM2Gguf
 from tokenizer_files import write_tokenizer_files
 

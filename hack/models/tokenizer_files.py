@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
 from checkpoint_folder import write_json
 from smollm2_gguf import Vocabulary
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 
 def write_tokenizer_files(folder: Path, vocabulary: Vocabulary, max_length: int) -> None:

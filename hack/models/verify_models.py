@@ -12,9 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from checkpoint_folder import Progress
 from safetensors import safe_open
-from smollm2_gguf import SmolLM2Gguf
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -23,6 +21,9 @@ from transformers import (
     LlamaForCausalLM,
 )
 from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
+
+from checkpoint_folder import Progress
+from smollm2_gguf import SmolLM2Gguf
 
 TEXTS = (
     "The capital of France is",

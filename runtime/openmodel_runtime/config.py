@@ -53,5 +53,7 @@ class ServerConfig:
     """Largest request that is read."""
     drain_seconds: float = 120.0
     """How long requests under way may go on after SIGTERM."""
+    settle_seconds: float = 0.0
+    """How long new calls are still taken after SIGTERM, while whoever routes them here hears of it."""
     termination_message_path: Path | None = None
     """File that tells the kubelet why the process ended."""

@@ -37,6 +37,7 @@ def parse_flags(arguments: Sequence[str]) -> tuple[ServerConfig, EngineConfig]:
     parser.add_argument("--metrics-port", type=int, default=ServerConfig.metrics_port)
     parser.add_argument("--health-port", type=int, default=ServerConfig.health_port)
     parser.add_argument("--drain-seconds", type=float, default=ServerConfig.drain_seconds)
+    parser.add_argument("--settle-seconds", type=float, default=ServerConfig.settle_seconds)
     parser.add_argument("--termination-message-path", type=Path, metavar="FILE")
     parser.add_argument("--dtype", choices=DTYPES, default=EngineConfig.dtype)
     parser.add_argument("--max-model-len", type=int)
@@ -54,6 +55,7 @@ def parse_flags(arguments: Sequence[str]) -> tuple[ServerConfig, EngineConfig]:
         metrics_port=flags.metrics_port,
         health_port=flags.health_port,
         drain_seconds=flags.drain_seconds,
+        settle_seconds=flags.settle_seconds,
         termination_message_path=flags.termination_message_path,
     )
     engine = EngineConfig(

@@ -5,6 +5,7 @@ Knows how to start and end one, its ports, its rank and its metrics. Does not kn
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -12,7 +13,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -21,12 +22,14 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from checkpoints import write_tiny_llama
+from contract.infer_requests import MODEL, VERSION
 from openmodel_protos import grpc_service_pb2_grpc as pb_grpc
 
 ROOT = Path(__file__).resolve().parents[2]
-MODEL, VERSION = "tiny", "r1"
+CONTEXT = 1 << 18
 # Far beyond what anything here takes; only a hang reaches it.
 LIMIT_SECONDS = 60.0
+_SOON_AGAIN = [("grpc.initial_reconnect_backoff_ms", 50), ("grpc.max_reconnect_backoff_ms", 100)]
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
@@ -42,9 +45,7 @@ def until(condition: Callable[[], bool], what: str) -> None:
 class RuntimeServer:
     """One runtime: a front process and its rank."""
 
-    def __init__(
-        self, model: Path, scratch: Path, flags: Sequence[str] = (), environment: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, model: Path, scratch: Path, flags: Sequence[str] = (), path_first: Path | None = None) -> None:
         self.log = scratch / "log"
         self.termination_message = scratch / "termination-message"
         self.port, self.metrics_port, self.health_port = _free_ports(3)
@@ -56,9 +57,11 @@ class RuntimeServer:
             *flags,
         ]
         paths = os.pathsep.join(str(ROOT / folder) for folder in ("runtime", "protos"))
-        self._environment = {**os.environ, "PYTHONPATH": paths, **(environment or {})}
+        if path_first is not None:
+            paths = f"{path_first}{os.pathsep}{paths}"
+        environment = {**os.environ, "PYTHONPATH": paths}
         with self.log.open("wb") as log:
-            self.process = subprocess.Popen(command, env=self._environment, stdout=log, stderr=subprocess.STDOUT)
+            self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
 
     @property
     def address(self) -> str:
@@ -75,7 +78,7 @@ class RuntimeServer:
             yield pb_grpc.GRPCInferenceServiceStub(channel)
 
     def wait_until_ready(self) -> RuntimeServer:
-        with grpc.insecure_channel(self.health_address) as channel:
+        with grpc.insecure_channel(self.health_address, _SOON_AGAIN) as channel:
             stub = health_pb2_grpc.HealthStub(channel)
             until(lambda: self.process.poll() is not None or _serves(stub), "the runtime is ready")
         assert self.process.poll() is None, self.log.read_text()
@@ -102,18 +105,27 @@ class RuntimeServer:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
 
-    def metric(self, name: str) -> float:
-        """Sum of a metric's series in the Prometheus exposition; -1 when there is none yet."""
+    def metrics(self) -> str:
+        """The Prometheus exposition."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=10) as response:
-            lines = response.read().decode().splitlines()
+            text: str = response.read().decode()
+        return text
+
+    def metric(self, name: str) -> float:
+        """Sum of a metric's series; -1 when there is none yet."""
+        lines = self.metrics().splitlines()
         values = [float(line.rpartition(" ")[2]) for line in lines if line.partition("{")[0] == name]
         return sum(values) if values else -1.0
 
+    def wait_until_running(self, count: int) -> None:
+        """Returns once the rank runs so many requests, and none waits."""
+        name = "openmodel_runtime_requests_{}"
+        until(lambda: self.metric(name.format("running")) == count, f"{count} requests run")
+        until(lambda: self.metric(name.format("waiting")) == 0, "no request waits")
+
     def wait_until_idle(self) -> None:
         """Returns once the rank has nothing to run."""
-        for state in ("running", "waiting"):
-            name = f"openmodel_runtime_requests_{state}"
-            until(lambda name=name: self.metric(name) == 0, f"{name} is 0")  # type: ignore[misc]
+        self.wait_until_running(0)
 
     def end(self) -> int:
         """Asks the runtime to end; returns its exit code."""
@@ -154,10 +166,17 @@ def _free_ports(count: int) -> list[int]:
     return ports
 
 
+def long_llama(folder: Path) -> Path:
+    """A tiny Llama for sequences of CONTEXT tokens."""
+    config = write_tiny_llama(folder) / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "max_position_embeddings": CONTEXT}))
+    return folder
+
+
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny random Llama."""
-    return write_tiny_llama(tmp_path_factory.mktemp("checkpoint") / "tiny")
+    """A tiny random Llama with room for completions that nobody waits for."""
+    return long_llama(tmp_path_factory.mktemp("checkpoint") / "tiny")
 
 
 @pytest.fixture(scope="session")

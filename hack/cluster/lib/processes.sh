@@ -21,8 +21,10 @@ running_pid() {
   printf '%s\n' "$pid"
 }
 
+# Dead, but not waited for. A killed process whose other threads still end looks like it too, and holds its ports.
 is_zombie() {
-  [ "$(sed 's/^.*) //' "/proc/$1/stat" 2>/dev/null | cut -c1)" = Z ]
+  [ "$(sed 's/^.*) //' "/proc/$1/stat" 2>/dev/null | cut -c1)" = Z ] &&
+    [ "$(find "/proc/$1/task" -mindepth 1 -maxdepth 1 2>/dev/null | wc -l)" -le 1 ]
 }
 
 start_component() {

@@ -7,6 +7,8 @@ from openmodel_operator.desired.identity import Identity
 from openmodel_operator.desired.merge import merge
 from openmodel_operator.spec import Manifest, OpenModelSpec
 
+# A pod that ends still takes calls for this long: every node's proxy hears of its end a moment after the pod does.
+_SETTLE_SECONDS = 5
 # Time between the last call's end and the pod's, on top of the drain.
 _STOP_MARGIN_SECONDS = 15
 
@@ -18,7 +20,7 @@ def pod_template(identity: Identity, spec: OpenModelSpec, image: str) -> Manifes
         "spec": {
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
-            "terminationGracePeriodSeconds": spec.drain_seconds + _STOP_MARGIN_SECONDS,
+            "terminationGracePeriodSeconds": spec.drain_seconds + _SETTLE_SECONDS + _STOP_MARGIN_SECONDS,
             "securityContext": {
                 "runAsNonRoot": True,
                 "runAsUser": 65532,
@@ -125,6 +127,7 @@ def _arguments(identity: Identity, spec: OpenModelSpec) -> list[str]:
         "memory-utilization": engine.memory_utilization,
         "threads": spec.threads,
         "drain-seconds": spec.drain_seconds,
+        "settle-seconds": _SETTLE_SECONDS,
         "termination-message-path": "/dev/termination-log",
     }
     return [f"--{flag}={value}" for flag, value in flags.items() if value is not None]

@@ -54,7 +54,7 @@ async def serve(server: ServerConfig, engine: EngineConfig) -> None:
         if running.done():
             await running
         _log.info("draining: %d requests under way", generator.under_way)
-        await front.drain(server.drain_seconds)
+        await front.drain(server.settle_seconds, server.drain_seconds)
     finally:
         for task in (running, stopping):
             task.cancel()

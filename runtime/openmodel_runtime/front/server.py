@@ -45,9 +45,10 @@ class Front:
         await self._kubelet.start()
         await self._inference.start()
 
-    async def drain(self, seconds: float) -> None:
-        """Takes no new request and lets those under way finish for `seconds`."""
+    async def drain(self, settle: float, seconds: float) -> None:
+        """Says that it ends, takes requests for `settle` seconds more, lets those under way finish for `seconds`."""
         self._health.drain()
+        await asyncio.sleep(settle)
         # Clients are told to go elsewhere now; calls that end with their caller only (watches) must not hold us up.
         refusing = asyncio.create_task(self._inference.stop(seconds))
         with suppress(TimeoutError):

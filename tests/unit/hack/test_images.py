@@ -12,6 +12,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from images_registry import Store, serving  # puts hack/images on the path
+
 from openmodel_images import registry
 from openmodel_images.errors import BuildError
 from openmodel_images.layers import Records, ensure_layer, key_of

@@ -15,6 +15,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from images_registry import IMAGES, Store, serving  # puts hack/images on the path
+
 from openmodel_images import checkpoint
 from openmodel_images.catalogue import ImagePlan, checkpoint_image
 from openmodel_images.errors import BuildError

@@ -13,6 +13,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from images_registry import IMAGES  # puts hack/images on the path
+
 from openmodel_images import debian_base, manifest, pruning
 from openmodel_images.application import read_application
 from openmodel_images.catalogue import PROGRAMS

@@ -1,0 +1,116 @@
+"""What can not be served ends in Stalled with the field and the remedy; what serves is left alone."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from checkpoints import write_tiny_llama
+from e2e.conftest import REGISTRY, Operator, readable
+from kubectl import condition, wait_until
+
+pytestmark = pytest.mark.e2e
+
+
+def _text(folder: Path) -> None:
+    (folder / "model.safetensors").write_text("these are words, and no tensors, whatever the name of the file says")
+
+
+def _truncated(folder: Path) -> None:
+    file = folder / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+def _pickle(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(pickle.dumps({"weight": [0.0] * 10}))
+
+
+def _architecture(folder: Path) -> None:
+    file = folder / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "architectures": ["GPT2LMHeadModel"]}))
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason", "words"),
+    [
+        (_text, "InvalidCheckpoint", "not a safetensors file"),
+        (_truncated, "InvalidCheckpoint", "truncated"),
+        (_pickle, "InvalidCheckpoint", "pickle"),
+        (_architecture, "UnsupportedModel", "GPT2LMHeadModel"),
+    ],
+)
+def test_a_bad_checkpoint_stalls(
+    operator: Operator,
+    namespace: str,
+    push_checkpoint: Callable[[Path, str], str],
+    tmp_path: Path,
+    damage: Callable[[Path], None],
+    reason: str,
+    words: str,
+) -> None:
+    folder = readable(write_tiny_llama(tmp_path / "model", seed=5))
+    damage(folder)
+    source = push_checkpoint(readable(folder), f"bad{damage.__name__.replace('_', '-')}")
+    operator.kubectl.apply(operator.model(namespace, "bad", source))
+    model = operator.wait_for(namespace, "bad", "Stalled", "True", reason)
+    status, _, message = condition(model, "Ready")
+    assert status == "False"
+    assert words in message
+    assert "spec.model.source" in message
+    assert condition(model, "Reconciling")[0] == "False"
+    assert model["status"]["lastFailure"]["exitCode"] == 78
+
+
+def test_a_missing_image_stalls(operator: Operator, namespace: str) -> None:
+    source = f"oci://{REGISTRY}/openmodel/models/nowhere:1"
+    operator.kubectl.apply(operator.model(namespace, "missing", source))
+    model = operator.wait_for(namespace, "missing", "Stalled", "True", "ImagePullFailed")
+    assert condition(model, "Ready")[2].startswith(
+        f"spec.model.source: the image {REGISTRY}/openmodel/models/nowhere:1"
+    )
+
+
+def test_a_field_that_is_not_built_is_refused_by_name(operator: Operator, namespace: str, tiny_source: str) -> None:
+    spec = {"autoscaling": {"minReplicas": 0, "maxReplicas": 2}}
+    operator.kubectl.apply(operator.model(namespace, "early", tiny_source, **spec))
+    model = operator.wait_for(namespace, "early", "Planned", "False", "UnsupportedField")
+    assert condition(model, "Stalled")[:2] == ("True", "UnsupportedField")
+    assert "spec.autoscaling" in condition(model, "Planned")[2]
+    assert operator.pods(namespace, "early") == []
+
+
+def test_a_service_of_that_name_is_never_taken_over(operator: Operator, namespace: str, tiny_source: str) -> None:
+    foreign = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "taken", "namespace": namespace},
+        "spec": {"selector": {"app": "other"}, "ports": [{"port": 80}]},
+    }
+    operator.kubectl.apply(foreign)
+    before = operator.kubectl.get("service", "taken", namespace)
+    operator.kubectl.apply(operator.model(namespace, "taken", tiny_source))
+    model = operator.wait_for(namespace, "taken", "Stalled", "True", "ServiceNameTaken")
+    assert "metadata.name" in condition(model, "Stalled")[2]
+    assert operator.kubectl.get("service", "taken", namespace) == before
+    assert operator.children(namespace, "taken") == {}
+    operator.kubectl("delete", "service", "taken", "-n", namespace)
+    operator.wait_for(namespace, "taken", "Ready", "True")
+
+
+def test_a_bad_change_leaves_what_serves(operator: Operator, namespace: str, tiny_source: str) -> None:
+    good = operator.model(namespace, "model", tiny_source)
+    operator.kubectl.apply(good)
+    before = operator.wait_for(namespace, "model", "Ready", "True")["status"]["rollout"]["revision"]
+    bad = {**good, "spec": {**good["spec"], "model": {"source": f"oci://{REGISTRY}/openmodel/models/nowhere:2"}}}
+    operator.kubectl.apply(bad)
+    model = operator.wait_for(namespace, "model", "Stalled", "True", "ImagePullFailed")
+    assert model["status"]["rollout"]["revision"] == before
+    assert model["status"]["readyReplicas"] == 1
+    operator.kubectl.apply(good)
+    operator.wait_for(namespace, "model", "Ready", "True")
+    wait_until("one StatefulSet", lambda: len(operator.kubectl.list("sts", namespace)) == 1)

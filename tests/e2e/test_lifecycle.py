@@ -1,0 +1,141 @@
+"""Scaling, changing, suspending, deleting; and what dies on the way."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+
+from e2e.conftest import OPERATOR_NAMESPACE, ROOT, Operator
+from e2e.test_serving import client_pod, finished
+from kubectl import condition, wait_until
+
+pytestmark = pytest.mark.e2e
+
+# Runs in a pod: a new connection and one whole request after another until the file says stop, then the count.
+_TRAFFIC = """
+import asyncio, pathlib, sys
+from openmodel_operator.probe import prove
+async def main():
+    done, failed = 0, []
+    while not pathlib.Path("/tmp/stop").exists():
+        proof = await prove(sys.argv[1], sys.argv[2], "")
+        done += 1
+        if not proof.ok:
+            failed.append(proof.message)
+        print(done, failed, flush=True)
+    sys.exit(1 if failed else 0)
+asyncio.run(main())
+"""
+
+
+def test_scaling_by_the_scale_subresource(operator: Operator, namespace: str, tiny_source: str) -> None:
+    operator.kubectl.apply(operator.model(namespace, "tiny", tiny_source))
+    operator.wait_for(namespace, "tiny", "Ready", "True")
+    first = operator.pods(namespace, "tiny")[0]["metadata"]["uid"]
+    operator.kubectl("scale", "om/tiny", "-n", namespace, "--replicas=2")
+    model = operator.wait_for(namespace, "tiny", "Reconciling", "False")
+    assert (model["status"]["replicas"], model["status"]["readyReplicas"]) == (2, 2)
+    assert first in {pod["metadata"]["uid"] for pod in operator.pods(namespace, "tiny")}
+    assert len(operator.kubectl.list("pods", namespace, model["status"]["selector"])) == 2
+    operator.kubectl("scale", "om/tiny", "-n", namespace, "--replicas=0")
+    operator.wait_for(namespace, "tiny", "Ready", "True", "ScaledToZero")
+    wait_until("no pods", lambda: not operator.pods(namespace, "tiny"))
+    operator.kubectl("scale", "om/tiny", "-n", namespace, "--replicas=1")
+    operator.wait_for(namespace, "tiny", "Ready", "True", "Serving")
+
+
+def test_a_model_that_starts_at_zero_is_proven_first(operator: Operator, namespace: str, tiny_source: str) -> None:
+    operator.kubectl.apply(operator.model(namespace, "tiny", tiny_source, replicas=0))
+    operator.wait_for(namespace, "tiny", "Ready", "True", "ScaledToZero")
+    wait_until("no pods", lambda: not operator.pods(namespace, "tiny"))
+
+
+def test_suspend_takes_the_pods_away_and_back(operator: Operator, namespace: str, tiny_source: str) -> None:
+    operator.kubectl.apply(operator.model(namespace, "tiny", tiny_source))
+    operator.wait_for(namespace, "tiny", "Ready", "True")
+    operator.kubectl("patch", "om/tiny", "-n", namespace, "--type=merge", "-p", '{"spec":{"suspend":true}}')
+    model = operator.wait_for(namespace, "tiny", "Ready", "False", "Suspended")
+    assert condition(model, "Stalled")[0] == "False"
+    wait_until("no pods", lambda: not operator.pods(namespace, "tiny"))
+    operator.kubectl("patch", "om/tiny", "-n", namespace, "--type=merge", "-p", '{"spec":{"suspend":false}}')
+    operator.wait_for(namespace, "tiny", "Ready", "True")
+
+
+def test_a_change_under_traffic_loses_no_request(operator: Operator, namespace: str, tiny_source: str) -> None:
+    manifest = operator.model(namespace, "tiny", tiny_source)
+    operator.kubectl.apply(manifest)
+    before = operator.wait_for(namespace, "tiny", "Ready", "True")["status"]["rollout"]["revision"]
+    image = operator.kubectl(
+        "get", "deploy", "openmodel-operator", "-n", OPERATOR_NAMESPACE,
+        "-o", "jsonpath={.spec.template.spec.containers[0].image}",
+    )  # fmt: skip
+    client = client_pod(namespace, "traffic", image, [f"tiny.{namespace}.svc", "tiny"], _TRAFFIC)
+    operator.kubectl.apply(client)
+    operator.kubectl("wait", "pod/traffic", "-n", namespace, "--for=condition=Ready", "--timeout=60s")
+    wait_until("traffic", lambda: operator.kubectl("logs", "traffic", "-n", namespace), timeout=60)
+    manifest["spec"]["engine"]["dtype"] = "bfloat16"
+    operator.kubectl.apply(manifest)
+    after = operator.wait_for(namespace, "tiny", "Reconciling", "False")["status"]["rollout"]["revision"]
+    assert after != before
+    wait_until("the old pods' end", lambda: len(operator.pods(namespace, "tiny")) == 1)
+    operator.kubectl("exec", "traffic", "-n", namespace, "--", "touch", "/tmp/stop")
+    phase = wait_until("the traffic's end", lambda: finished(operator.kubectl.get("pod", "traffic", namespace)))
+    last = operator.kubectl("logs", "traffic", "-n", namespace).splitlines()[-1]
+    assert phase == "Succeeded", last
+    assert int(last.split()[0]) > 10
+
+
+def test_what_dies_comes_back_and_nothing_is_doubled(operator: Operator, namespace: str, tiny_source: str) -> None:
+    # The operator, killed right after the apply.
+    operator.kubectl.apply(operator.model(namespace, "tiny", tiny_source))
+    operator.kubectl("delete", "pods", "-n", OPERATOR_NAMESPACE, "--all", "--force", "--grace-period=0")
+    operator.wait_for(namespace, "tiny", "Ready", "True")
+    assert len(operator.children(namespace, "tiny")) == 4
+    # The model's pod.
+    pod = operator.pods(namespace, "tiny")[0]["metadata"]
+    operator.kubectl("delete", "pod", pod["name"], "-n", namespace, "--force", "--grace-period=0")
+    wait_until(
+        "another pod",
+        lambda: [item for item in operator.pods(namespace, "tiny") if item["metadata"]["uid"] != pod["uid"]],
+    )
+    operator.wait_for(namespace, "tiny", "Ready", "True")
+    # The API server.
+    subprocess.run([ROOT / "hack/cluster/restart", "kube-apiserver", "--kill"], check=True)
+    operator.kubectl("scale", "om/tiny", "-n", namespace, "--replicas=2")
+    model = operator.wait_for(namespace, "tiny", "Reconciling", "False")
+    assert model["status"]["readyReplicas"] == 2
+    assert len(operator.children(namespace, "tiny")) == 6
+
+
+def test_looking_again_changes_nothing(operator: Operator, namespace: str, tiny_source: str) -> None:
+    operator.kubectl.apply(operator.model(namespace, "tiny", tiny_source))
+    operator.wait_for(namespace, "tiny", "Reconciling", "False", "Settled")
+    before = operator.children(namespace, "tiny")
+    version = (operator.get(namespace, "tiny") or {})["metadata"]["resourceVersion"]
+    operator.kubectl("rollout", "restart", "deploy/openmodel-operator", "-n", OPERATOR_NAMESPACE)
+    operator.kubectl("rollout", "status", "deploy/openmodel-operator", "-n", OPERATOR_NAMESPACE, "--timeout=120s")
+    # A second model, ready, means that the new operator has looked at the first one too: it lists before it watches.
+    operator.kubectl.apply(operator.model(namespace, "second", tiny_source))
+    operator.wait_for(namespace, "second", "Ready", "True")
+    assert operator.children(namespace, "tiny") == before
+    assert (operator.get(namespace, "tiny") or {})["metadata"]["resourceVersion"] == version
+
+
+def test_a_child_edited_or_deleted_by_hand_is_mended(operator: Operator, namespace: str, tiny_source: str) -> None:
+    operator.kubectl.apply(operator.model(namespace, "tiny", tiny_source))
+    operator.wait_for(namespace, "tiny", "Ready", "True")
+    operator.kubectl("delete", "service,networkpolicy", "tiny", "-n", namespace)
+    wait_until("the Service", lambda: operator.kubectl.get("service", "tiny", namespace))
+    wait_until("the NetworkPolicy", lambda: operator.kubectl.get("networkpolicy", "tiny", namespace))
+    operator.wait_for(namespace, "tiny", "Ready", "True")
+
+
+def test_deletion_leaves_nothing(operator: Operator, namespace: str, tiny_source: str) -> None:
+    for name in ("one", "two"):
+        operator.kubectl.apply(operator.model(namespace, name, tiny_source))
+    for name in ("one", "two"):
+        operator.wait_for(namespace, name, "Ready", "True")
+    operator.kubectl("delete", "om", "--all", "-n", namespace)
+    kinds = "pods,services,statefulsets,networkpolicies,persistentvolumeclaims,controllerrevisions"
+    wait_until("an empty namespace", lambda: not operator.kubectl.list(kinds, namespace, "openmodel.dev/model"))
