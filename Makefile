@@ -25,11 +25,16 @@ test-fast: venv ## unit and contract tests, no cluster
 	@$(PYTHON) -m pytest tests/unit tests/contract
 
 .PHONY: lint
-lint: venv ## ruff, mypy, import-linter, helm lint where helm is
+lint: venv ## ruff, mypy, import-linter, shellcheck
 	@ruff format --check .
 	@ruff check .
 	@mypy
+	@mypy hack/models
+	@mypy hack/images
+	@mypy hack/demo hack/protos
+	@mypy tests
 	@lint-imports
+	@git ls-files hack .ci | xargs grep -l '^#!/usr/bin/env bash' | xargs shellcheck --external-sources --severity=warning
 
 .PHONY: format
 format: venv ## rewrites the code in the house's format

@@ -65,5 +65,5 @@ def wait_until(what: str, look: Callable[[], Found | None], timeout: float = 180
 def condition(model: Manifest | None, kind: str) -> tuple[str, str, str]:
     """Status, reason and message of a condition; empty strings when it is not there."""
     conditions = (model or {}).get("status", {}).get("conditions", [])
-    found = next((item for item in conditions if item["type"] == kind), {})
+    found: Manifest = next((item for item in conditions if item["type"] == kind), {})
     return found.get("status", ""), found.get("reason", ""), found.get("message", "")

@@ -57,34 +57,30 @@ class Controller:
         identity = Identity(metadata["namespace"], metadata["name"], metadata["uid"])
         before, generation = model.get("status", {}), metadata["generation"]
         observed = await self._observe(key, identity)
-        spec = _admit(model["spec"], identity, observed)
+        spec = _admit(model["spec"])
         if isinstance(spec, Blocked):
             return blocked_status(before, generation, spec, _now())
         plan = plan_group(spec)
         actions = plan_actions(identity, spec, plan, observed, self._settings.runtime_image)
-        try:
-            await self._execute(actions)
-        except KubeError as error:
-            if not error.permanent:
-                raise
-            blocked = Blocked(Reason.APPLY_REJECTED, f"the API server refused: {error}", planned=True)
+        blocked = await self._execute(identity, actions, observed)
+        if blocked is not None:
             return blocked_status(before, generation, blocked, _now())
         return model_status(identity, spec, plan, actions, observed, before, generation, _now())
 
     async def _observe(self, key: ModelKey, identity: Identity) -> Observed:
         namespace, labels = identity.namespace, identity.selector()
-        service, services, stateful_sets, pods = await asyncio.gather(
-            self._kube.get("v1", "Service", namespace, identity.name),
+        policies, services, stateful_sets, pods = await asyncio.gather(
+            self._kube.list("networking.k8s.io/v1", "NetworkPolicy", namespace, labels),
             self._kube.list("v1", "Service", namespace, labels),
             self._kube.list("apps/v1", "StatefulSet", namespace, labels),
             self._kube.list("v1", "Pod", namespace, labels),
         )
+        owned = [item for item in services if _owned(item, identity)]
         return Observed(
-            service=service,
+            service=next((item for item in owned if item["metadata"]["name"] == identity.name), None),
+            network_policies=[item for item in policies if _owned(item, identity)],
             stateful_sets=[item for item in stateful_sets if _owned(item, identity)],
-            headless_services=[
-                item for item in services if _owned(item, identity) and item["metadata"]["name"] != identity.name
-            ],
+            headless_services=[item for item in owned if item["metadata"]["name"] != identity.name],
             pods=pods,
             proofs=await self._prove_pods(key, identity, pods),
         )
@@ -109,12 +105,39 @@ class Controller:
         self._proofs[key] = proofs
         return proofs
 
-    async def _execute(self, actions: ActionPlan) -> None:
-        for manifest in actions.apply:
-            await self._kube.apply(manifest)
+    async def _execute(self, identity: Identity, actions: ActionPlan, observed: Observed) -> Blocked | None:
+        """Applies and deletes; says why nothing, or not all, was done when only a change by the user helps."""
+        taken = await self._taken_name(identity, actions, observed)
+        if taken is not None:
+            return taken
+        try:
+            for manifest in actions.apply:
+                await self._kube.apply(manifest)
+        except KubeError as error:
+            if not error.permanent:
+                raise
+            return Blocked(Reason.APPLY_REJECTED, f"the API server refused: {error}", planned=True)
         for child in actions.delete:
             _log.info("deleting %s %s", child["kind"], child["metadata"]["name"])
             await self._kube.delete(child)
+        return None
+
+    async def _taken_name(self, identity: Identity, actions: ActionPlan, observed: Observed) -> Blocked | None:
+        """An object of somebody else's under a name that a child needs: it is never taken over."""
+        ours = {(child["kind"], child["metadata"]["name"]) for child in observed.children()}
+        for manifest in actions.apply:
+            kind, name = manifest["kind"], manifest["metadata"]["name"]
+            if (kind, name) in ours:
+                continue
+            found = await self._kube.get(manifest["apiVersion"], kind, identity.namespace, name)
+            if found is not None and not _owned(found, identity):
+                return Blocked(
+                    Reason.NAME_TAKEN,
+                    f"metadata.name: a {kind} {name} that is not this OpenModel's is there, and is left alone; "
+                    f"give the OpenModel another name or delete the {kind}",
+                    planned=True,
+                )
+        return None
 
     async def _tell(self, model: Manifest, status: Manifest) -> None:
         before: dict[str, Any] = model.get("status", {})
@@ -127,18 +150,11 @@ class Controller:
             await self._kube.create_event(event)
 
 
-def _admit(raw: dict[str, Any], identity: Identity, observed: Observed) -> OpenModelSpec | Blocked:
+def _admit(raw: dict[str, Any]) -> OpenModelSpec | Blocked:
     refused = refusals(raw)
     if refused:
         text = "; ".join(refusal.message for refusal in refused)
         return Blocked(Reason.UNSUPPORTED_FIELD, text, planned=False)
-    if observed.service is not None and not _owned(observed.service, identity):
-        return Blocked(
-            Reason.SERVICE_NAME_TAKEN,
-            f"metadata.name: a Service {identity.name} that is not this OpenModel's is there, and is left alone; "
-            "give the OpenModel another name or delete the Service",
-            planned=True,
-        )
     try:
         return parse_spec(raw)
     except SpecError as error:

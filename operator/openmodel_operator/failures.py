@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from openmodel_operator import names
+from openmodel_operator.desired.pod import image_repository
 from openmodel_operator.reasons import Reason
 from openmodel_operator.spec import Manifest
 
@@ -87,8 +88,8 @@ def _container_failure(pod: str, status: Manifest, source: str) -> Failure | Non
 
 def _pull_failure(pod: str, message: str, source: str) -> Failure:
     image = source.removeprefix("oci://")
-    # The kubelet's message names the image, with its digest where the revision pins one.
-    is_model = source.startswith("oci://") and image.partition("@")[0] in message
+    # The kubelet's message names the image by its tag or, where the revision pins it, by its digest.
+    is_model = source.startswith("oci://") and image_repository(image) in message
     subject, remedy = (
         (f"spec.model.source: the image {image}", "check its name, tag and registry")
         if is_model

@@ -27,6 +27,8 @@ _PLURALS = {
 _APPLY = "application/apply-patch+yaml"
 _MERGE = "application/merge-patch+json"
 _TIMEOUT_SECONDS = 30
+_REFUSALS = (HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN, HTTPStatus.UNPROCESSABLE_ENTITY)
+_UNKNOWN_FIELD = "field not declared in schema"
 
 
 class KubeError(Exception):
@@ -39,7 +41,8 @@ class KubeError(Exception):
     @property
     def permanent(self) -> bool:
         """True when trying the same again can not help: the request itself is refused."""
-        return self.status in (HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN, HTTPStatus.UNPROCESSABLE_ENTITY)
+        # A field that the schema does not have fails before validation, as an internal error.
+        return self.status in _REFUSALS or _UNKNOWN_FIELD in str(self)
 
 
 class Kube:

@@ -26,14 +26,25 @@ class Proof:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
-    """The children of one OpenModel, and the Service of its name, whoever owns it."""
+    """The children of one OpenModel."""
 
     stateful_sets: Sequence[Manifest] = ()
     headless_services: Sequence[Manifest] = ()
     pods: Sequence[Manifest] = ()
+    network_policies: Sequence[Manifest] = ()
     service: Manifest | None = None
+    """The one that users keep."""
     proofs: Mapping[str, Proof] = field(default_factory=dict)
     """By pod uid."""
+
+    def children(self) -> list[Manifest]:
+        """Everything that the OpenModel owns."""
+        service = [] if self.service is None else [self.service]
+        return [*self.network_policies, *service, *self.groups()]
+
+    def groups(self) -> list[Manifest]:
+        """What makes up the groups of all revisions."""
+        return [*self.stateful_sets, *self.headless_services]
 
     def serving_revision(self) -> str:
         """The revision that the Service selects; it was proven before it was selected."""

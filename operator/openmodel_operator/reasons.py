@@ -39,7 +39,7 @@ class Reason(StrEnum):
     # Failures; they stand in Ready and, where only a change helps, in Stalled
     UNSUPPORTED_FIELD = "UnsupportedField"
     INVALID_SPEC = "InvalidSpec"
-    SERVICE_NAME_TAKEN = "ServiceNameTaken"
+    NAME_TAKEN = "NameTaken"
     APPLY_REJECTED = "ApplyRejected"
     IMAGE_PULL_FAILED = "ImagePullFailed"
     INVALID_CHECKPOINT = "InvalidCheckpoint"

@@ -53,8 +53,8 @@ def plan_actions(
         apply += group_manifests(identity, template, revision, index, plan.pods)
     keep = {group_name(identity.name, revision, index) for index in range(groups)}
     if serving != revision and not spec.suspend:
-        keep |= {_name(child) for child in _children(observed) if _revision(child) == serving}
-    delete = [child for child in _children(observed) if _name(child) not in keep]
+        keep |= {_name(child) for child in observed.groups() if _revision(child) == serving}
+    delete = [child for child in observed.groups() if _name(child) not in keep]
     return ActionPlan(
         revision=revision,
         serving=serving,
@@ -73,14 +73,10 @@ def _wanted_groups(spec: OpenModelSpec, *, proven: bool) -> int:
 
 def _reason(revision: str, serving: str, groups: int, proven: int) -> str:
     if serving == revision:
-        return f"revision {revision} serves with {groups} groups"
+        return f"revision {revision}: {proven} of {groups} groups answered"
     if serving == names.NO_REVISION:
         return f"revision {revision} starts: {proven} of {groups} groups answered"
     return f"revision {serving} serves until revision {revision} does: {proven} of {groups} groups answered"
-
-
-def _children(observed: Observed) -> list[Manifest]:
-    return [*observed.stateful_sets, *observed.headless_services]
 
 
 def _name(child: Manifest) -> str:

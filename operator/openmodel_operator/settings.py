@@ -16,8 +16,6 @@ class Settings:
 
     runtime_image: str
     """Image of model pods."""
-    namespace: str
-    """Namespace the operator runs in; model pods let it in."""
     resync_seconds: float = 30.0
     """How often every OpenModel is looked at without an event."""
     health_port: int = 8081
@@ -27,11 +25,10 @@ class Settings:
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Settings:
-        """Reads OPENMODEL_RUNTIME_IMAGE, OPENMODEL_NAMESPACE and OPENMODEL_RESYNC_SECONDS."""
+        """Reads OPENMODEL_RUNTIME_IMAGE and OPENMODEL_RESYNC_SECONDS."""
         try:
             return cls(
                 runtime_image=env["OPENMODEL_RUNTIME_IMAGE"],
-                namespace=env["OPENMODEL_NAMESPACE"],
                 resync_seconds=float(env.get("OPENMODEL_RESYNC_SECONDS", cls.resync_seconds)),
             )
         except KeyError as error:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+from openmodel_operator import names
+
 Manifest = dict[str, Any]
 
 # Suffixes of Kubernetes quantities.
@@ -87,8 +89,26 @@ def parse_spec(spec: Mapping[str, Any]) -> OpenModelSpec:
         replicas=int(spec.get("replicas", 1)),
         drain_seconds=int(spec.get("rollout", {}).get("drainSeconds", 120)),
         suspend=bool(spec.get("suspend", False)),
-        pod_template=dict(spec.get("podTemplate", {})),
+        pod_template=_pod_template(spec.get("podTemplate", {})),
     )
+
+
+def _pod_template(template: Mapping[str, Any]) -> Manifest:
+    """The template, after checking the parts that merging relies on; the API server checks the rest."""
+    for part in ("metadata", "spec"):
+        if not isinstance(template.get(part, {}), Mapping):
+            raise SpecError(f"spec.podTemplate.{part} must be an object")
+    for kind in ("containers", "initContainers", "volumes"):
+        items = template.get("spec", {}).get(kind, [])
+        if not isinstance(items, list) or not all(isinstance(item, Mapping) and item.get("name") for item in items):
+            raise SpecError(f"spec.podTemplate.spec.{kind} must be a list of objects with names: they merge by name")
+    for container in template.get("spec", {}).get("containers", []):
+        if container["name"] == names.RUNTIME_CONTAINER and "args" in container:
+            raise SpecError(
+                f"spec.podTemplate.spec.containers[{names.RUNTIME_CONTAINER}].args is generated from spec.engine: "
+                "leave it out"
+            )
+    return dict(template)
 
 
 def parse_quantity(path: str, value: str | int | float) -> Decimal:

@@ -47,10 +47,13 @@ def blocked_status(before: Mapping[str, Any], generation: int, blocked: Blocked,
         loaded=None,
         serving=False,
     )
+    conditions = merge_conditions(before.get("conditions", []), verdicts, generation, timestamp(now))
+    # What an earlier spec brought about still stands.
+    kept = {item["type"]: item for item in before.get("conditions", []) if item["type"] in _ABOUT_WHAT_SERVES}
     return {
         **before,
         "observedGeneration": generation,
-        "conditions": merge_conditions(before.get("conditions", []), verdicts, generation, timestamp(now)),
+        "conditions": [kept.get(item["type"], item) for item in conditions],
     }
 
 
@@ -103,6 +106,7 @@ def model_status(
 
 
 _Verdict = tuple[bool, Reason, str]
+_ABOUT_WHAT_SERVES = (ConditionType.WEIGHTS_READY, ConditionType.EXPERT_COVERAGE, ConditionType.ROLLOUT_VERIFIED)
 
 
 def _ready(

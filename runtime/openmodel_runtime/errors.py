@@ -12,6 +12,7 @@ RuntimeFault
 └── StartError              the model can not be served; the process ends with a termination message
     ├── CheckpointError     the files are missing, damaged or of a forbidden kind
     ├── UnsupportedModel    the files are sound, but nothing here can run them
+    ├── InvalidSetting      a setting that this model can not have
     └── DoesNotFit          the model or its cache needs more memory than there is
 
 Knows no gRPC: the front translates `code` by name.
@@ -102,6 +103,12 @@ class UnsupportedModel(StartError):
     """The checkpoint's architecture or format is not one that this runtime serves."""
 
     reason = "UnsupportedModel"
+
+
+class InvalidSetting(StartError):
+    """A setting that this model can not have; the message names it."""
+
+    reason = "InvalidSpec"
 
 
 class DoesNotFit(StartError):

@@ -60,6 +60,9 @@ class RuntimeServer:
         if path_first is not None:
             paths = f"{path_first}{os.pathsep}{paths}"
         environment = {**os.environ, "PYTHONPATH": paths}
+        if environment.pop("PYTHONDONTWRITEBYTECODE", None):
+            # Compiling torch anew in every process would take most of the time of these tests.
+            environment["PYTHONPYCACHEPREFIX"] = str(ROOT / ".pytest_cache/bytecode")
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
 

@@ -94,12 +94,30 @@ def test_a_service_of_that_name_is_never_taken_over(operator: Operator, namespac
     operator.kubectl.apply(foreign)
     before = operator.kubectl.get("service", "taken", namespace)
     operator.kubectl.apply(operator.model(namespace, "taken", tiny_source))
-    model = operator.wait_for(namespace, "taken", "Stalled", "True", "ServiceNameTaken")
+    model = operator.wait_for(namespace, "taken", "Stalled", "True", "NameTaken")
     assert "metadata.name" in condition(model, "Stalled")[2]
     assert operator.kubectl.get("service", "taken", namespace) == before
     assert operator.children(namespace, "taken") == {}
     operator.kubectl("delete", "service", "taken", "-n", namespace)
     operator.wait_for(namespace, "taken", "Ready", "True")
+
+
+def test_what_the_api_server_refuses_stalls(operator: Operator, namespace: str, tiny_source: str) -> None:
+    for name, template in (("odd", {"spec": {"nonsense": 1}}), ("wrong", {"spec": {"restartPolicy": "Sometimes"}})):
+        operator.kubectl.apply(operator.model(namespace, name, tiny_source, podTemplate=template))
+        operator.wait_for(namespace, name, "Stalled", "True", "ApplyRejected")
+
+
+def test_a_network_policy_of_that_name_is_never_taken_over(
+    operator: Operator, namespace: str, tiny_source: str
+) -> None:
+    metadata = {"name": "taken", "namespace": namespace}
+    policy = {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": metadata}
+    operator.kubectl.apply({**policy, "spec": {"podSelector": {"matchLabels": {"app": "other"}}}})
+    before = operator.kubectl.get("networkpolicy", "taken", namespace)
+    operator.kubectl.apply(operator.model(namespace, "taken", tiny_source))
+    operator.wait_for(namespace, "taken", "Stalled", "True", "NameTaken")
+    assert operator.kubectl.get("networkpolicy", "taken", namespace) == before
 
 
 def test_a_bad_change_leaves_what_serves(operator: Operator, namespace: str, tiny_source: str) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from openmodel_images import bytecode, python_toolchain, tar_stream
-from openmodel_images.layers import key_of, say
+from openmodel_images.layers import key_of
 from openmodel_images.tar_stream import ByteSink, TarStream, files_below
 
 FOLDER = "/opt/openmodel/app"
@@ -68,9 +68,6 @@ def read_application(repository: Path, packages: Sequence[str]) -> Application:
     files = [_read(path, PurePosixPath(path.name)) for path in found]
     for package in packages:
         root = repository / package
-        if not root.is_dir():
-            say(f"code: {package} is not in the repository, left out")
-            continue
         inside = files_below(root, _is_source)
         files += [_read(root / path, PurePosixPath(root.name) / path) for path in inside]
     return Application(tuple(files))

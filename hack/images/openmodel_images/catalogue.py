@@ -19,13 +19,11 @@ from openmodel_images.manifest import ImageSettings
 PROGRAMS: dict[str, tuple[str, ...]] = {
     "operator": (
         "operator/openmodel_operator",
-        "operator/openmodel_router",
         "protos/openmodel_protos",
     ),
     "runtime": (
         "runtime/openmodel_runtime",
         "runtime/openmodel_kernels",
-        "runtime/openmodel_fetch",
         "protos/openmodel_protos",
     ),
 }

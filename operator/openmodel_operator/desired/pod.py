@@ -58,7 +58,7 @@ def model_volume(spec: OpenModelSpec) -> Manifest:
     """Where the checkpoint comes from: an image volume or a claim, mounted read-only."""
     scheme, _, rest = spec.source.partition("://")
     if scheme == "oci":
-        reference = f"{_without_tag(rest)}@{spec.revision}" if spec.revision else rest
+        reference = f"{image_repository(rest)}@{spec.revision}" if spec.revision else rest
         return {"image": {"reference": reference}}
     claim = rest.partition("/")[0]
     return {"persistentVolumeClaim": {"claimName": claim, "readOnly": True}}
@@ -70,8 +70,9 @@ def model_sub_path(spec: OpenModelSpec) -> str:
     return rest.partition("/")[2].strip("/") if scheme == "pvc" else ""
 
 
-def _without_tag(reference: str) -> str:
-    head, slash, last = reference.rpartition("/")
+def image_repository(reference: str) -> str:
+    """An image reference without its tag and digest."""
+    head, slash, last = reference.partition("@")[0].rpartition("/")
     return head + slash + last.partition(":")[0]
 
 

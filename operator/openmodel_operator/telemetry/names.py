@@ -5,8 +5,6 @@ from __future__ import annotations
 RECONCILE_DURATION = "openmodel.operator.reconcile.duration"
 RECONCILE_ERRORS = "openmodel.operator.reconcile.errors"
 
-SPAN_RECONCILE = "reconcile"
-
 RECONCILE_DURATION_BUCKETS = (
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
 )  # fmt: skip

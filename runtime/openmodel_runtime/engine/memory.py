@@ -56,10 +56,11 @@ def kv_cache_tokens(memory: Memory, utilization: float, bytes_per_token: int, ma
     free = int(memory.total * utilization) - memory.used
     tokens = free // bytes_per_token
     if tokens < max_model_len:
-        needed = memory.used + max_model_len * bytes_per_token
+        wanted = max_model_len * bytes_per_token
+        shorter = f"lower engine.maxModelLen to {tokens} or " if tokens > 0 else ""
         raise DoesNotFit(
-            f"the cache of one sequence of {max_model_len} tokens needs {max_model_len * bytes_per_token} bytes and "
-            f"{max(free, 0)} are left of {memory.total} at memoryUtilization {utilization}: lower "
-            f"engine.maxModelLen to {max(tokens, 0)} or raise the memory limit to {int(needed / utilization)} bytes"
+            f"the cache of one sequence of {max_model_len} tokens needs {wanted} bytes and {max(free, 0)} are left of "
+            f"{memory.total} at memoryUtilization {utilization}: {shorter}"
+            f"raise the memory limit to {int((memory.used + wanted) / utilization)} bytes"
         )
     return tokens

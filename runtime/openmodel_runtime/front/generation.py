@@ -46,8 +46,9 @@ class Generator:
         try:
             async with aclosing(self._pieces(request, timer)) as pieces:
                 chunks = pieces if request.stream else _whole(request, pieces)
-                async for chunk in _within(request.timeout_seconds, chunks):
-                    yield chunk
+                async with aclosing(_within(request.timeout_seconds, chunks)) as timed:
+                    async for chunk in timed:
+                        yield chunk
         finally:
             self.under_way -= 1
 

@@ -22,7 +22,7 @@ _UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
-class Health(health_pb2_grpc.HealthServicer):
+class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # the package has no types
     """What each name reports; ready until it drains, when the model is."""
 
     def __init__(self, names: Iterable[str]) -> None:

@@ -52,6 +52,8 @@ class Inference:
                 raise Unavailable(DRAINING)
             self.check_model(request.model_name, request.model_version)
             parsed = parse_request(request, self._generator.defaults)
+            if parsed.messages is not None:
+                timer.operation = "chat"
             if parsed.stream and not streaming:
                 raise InvalidRequest("stream = true needs ModelStreamInfer; ModelInfer answers the whole completion")
             async with aclosing(self._generator.generate(parsed, timer)) as chunks:

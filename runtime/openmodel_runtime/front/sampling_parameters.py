@@ -56,7 +56,7 @@ def parse_sampling(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> Sam
             if value is not None:
                 values[name] = _PARSERS[name](name, value)
         elif name in _NEUTRAL:
-            if value not in _NEUTRAL[name]:
+            if _plain(value) not in _NEUTRAL[name]:
                 raise Unsupported(f"sampling parameter {name!r} is not supported yet")
         else:
             raise InvalidRequest(
@@ -66,6 +66,14 @@ def parse_sampling(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> Sam
     if params.min_tokens > params.max_tokens:
         raise InvalidRequest(f"min_tokens {params.min_tokens} is more than max_tokens {params.max_tokens}")
     return Sampling(params, stop)
+
+
+def _plain(value: Any) -> Any:
+    """A number that was sent as a string, as the number."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
 
 
 def _number(

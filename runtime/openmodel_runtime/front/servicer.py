@@ -89,7 +89,7 @@ class InferenceServicer(pb_grpc.GRPCInferenceServiceServicer):
         self._inference.draining = True
         for stream in self._streams:
             stream.drain()
-        if self._calls:
+        while self._calls:
             await asyncio.wait(self._calls)
 
     def _note_call(self) -> None:

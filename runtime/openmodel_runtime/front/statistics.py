@@ -25,6 +25,7 @@ class RequestTimer:
         self.received = clock()
         self.queued: int | None = None
         self.first_token: int | None = None
+        self.operation = "text_completion"
         self.input_tokens = 0
         self.output_tokens = 0
 
@@ -50,13 +51,14 @@ class RequestSink(Protocol):
     def request_ended(
         self,
         *,
+        operation: str,
         duration: float,
         first_token: float | None,
         input_tokens: int,
         output_tokens: int,
         error: str | None,
     ) -> None:
-        """Times in seconds."""
+        """Times in seconds; `operation` is OpenTelemetry's word: text_completion or chat."""
 
 
 @dataclass(slots=True)
@@ -100,6 +102,7 @@ class Statistics:
             self._rest.add(end - timer.first_token)
         first = None if timer.first_token is None else timer.first_token - timer.received
         self.sink.request_ended(
+            operation=timer.operation,
             duration=duration / 1e9,
             first_token=None if first is None else first / 1e9,
             input_tokens=timer.input_tokens,

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import socket
 import sys
-
-from openmodel_runtime.rank.process import run_rank
+import warnings
 
 if __name__ == "__main__":
+    # torch looks for numpy when it is imported; nothing here uses it, and the image does without.
+    warnings.filterwarnings("ignore", message="Failed to initialize NumPy")
+    from openmodel_runtime.rank.process import run_rank
+
     sys.exit(run_rank(socket.socket(fileno=int(sys.argv[1]))))

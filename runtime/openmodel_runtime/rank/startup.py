@@ -18,7 +18,7 @@ from openmodel_runtime.engine.loader import load_model
 from openmodel_runtime.engine.memory import kv_cache_tokens, read_memory
 from openmodel_runtime.engine.model_runner import ModelRunner
 from openmodel_runtime.engine.scheduler import Scheduler
-from openmodel_runtime.errors import DoesNotFit, UnsupportedModel
+from openmodel_runtime.errors import InvalidSetting, UnsupportedModel
 from openmodel_runtime.models.blocks import CausalLM
 from openmodel_runtime.rank.messages import Loaded, Start
 
@@ -77,7 +77,7 @@ def _dtype(settings: EngineConfig, config: ModelConfig) -> torch.dtype:
 def _max_model_len(settings: EngineConfig, config: ModelConfig) -> int:
     longest = config.max_position_embeddings
     if settings.max_model_len is not None and settings.max_model_len > longest:
-        raise DoesNotFit(
+        raise InvalidSetting(
             f"engine.maxModelLen {settings.max_model_len} is more than the {longest} positions the model was made for"
         )
     return settings.max_model_len or longest

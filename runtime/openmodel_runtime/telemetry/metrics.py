@@ -29,7 +29,6 @@ class RuntimeMetrics:
         )
         self._meter = provider.get_meter("openmodel_runtime")
         self._attributes = {
-            names.OPERATION_NAME: "text_completion",
             names.PROVIDER_NAME: "openmodel",
             names.REQUEST_MODEL: model_name,
         }
@@ -56,6 +55,7 @@ class RuntimeMetrics:
     def request_ended(
         self,
         *,
+        operation: str,
         duration: float,
         first_token: float | None,
         input_tokens: int,
@@ -63,17 +63,15 @@ class RuntimeMetrics:
         error: str | None,
     ) -> None:
         """Books a request that ended; times in seconds, `error` is a gRPC status name."""
-        attributes = dict(self._attributes)
-        if error:
-            attributes[names.ERROR_TYPE] = error
-        self._duration.record(duration, attributes)
-        self._input_tokens.add(input_tokens, self._attributes)
-        self._output_tokens.add(output_tokens, self._attributes)
+        attributes = {**self._attributes, names.OPERATION_NAME: operation}
+        self._duration.record(duration, {**attributes, names.ERROR_TYPE: error} if error else attributes)
+        self._input_tokens.add(input_tokens, attributes)
+        self._output_tokens.add(output_tokens, attributes)
         if first_token is not None:
-            self._first.record(first_token, self._attributes)
+            self._first.record(first_token, attributes)
             if output_tokens > 1:
                 per_token = (duration - first_token) / (output_tokens - 1)
-                self._per_token.record(per_token, self._attributes)
+                self._per_token.record(per_token, attributes)
 
     def step_done(self, step: StepDone) -> None:
         """Books what a step left behind."""

@@ -22,11 +22,6 @@ PROVIDER_NAME = "gen_ai.provider.name"
 REQUEST_MODEL = "gen_ai.request.model"
 ERROR_TYPE = "error.type"
 
-SPAN_GENERATE = "generate"
-SPAN_QUEUE = "queue"
-SPAN_PREFILL = "prefill"
-SPAN_DECODE = "decode"
-
 REQUEST_DURATION_BUCKETS = (
     0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92,
 )  # fmt: skip

@@ -34,6 +34,14 @@ def test_a_missing_model_image_names_the_field() -> None:
     assert "the runtime's image" in other.message
 
 
+def test_a_pinned_image_is_known_by_its_repository() -> None:
+    message = 'Back-off pulling image "registry.example/models/mixtral@sha256:00": not found'
+    pod = a_pod("r", ready=False, waiting={"reason": "ImagePullBackOff", "message": message})
+    failure = pod_failure(pod, SOURCE)
+    assert failure is not None
+    assert failure.message.startswith("spec.model.source")
+
+
 def test_passing_failures_are_not_terminal() -> None:
     pods = [
         a_pod("r", name="a", unschedulable="0/1 nodes are available"),

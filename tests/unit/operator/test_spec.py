@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from factories import a_spec
@@ -46,3 +48,18 @@ def test_effective_values_name_every_default() -> None:
         "prefixCaching": False,
     }
     assert effective_values(a_spec(engine={"maxModelLen": 5}))["engine"]["maxModelLen"] == 5
+
+
+@pytest.mark.parametrize(
+    ("template", "named"),
+    [
+        ({"spec": None}, "spec.podTemplate.spec"),
+        ({"metadata": []}, "spec.podTemplate.metadata"),
+        ({"spec": {"containers": [{"image": "x"}]}}, "spec.podTemplate.spec.containers"),
+        ({"spec": {"volumes": {"name": "x"}}}, "spec.podTemplate.spec.volumes"),
+        ({"spec": {"containers": [{"name": "runtime", "args": []}]}}, "args is generated"),
+    ],
+)
+def test_a_pod_template_that_can_not_be_merged_is_refused(template: dict[str, object], named: str) -> None:
+    with pytest.raises(SpecError, match=re.escape(named)):
+        a_spec(podTemplate=template)

@@ -97,6 +97,7 @@ def test_a_refused_spec_leaves_the_rest_of_the_status() -> None:
     result = blocked_status(before, 4, blocked, LATER)
     assert verdict(result, "Planned") == ("False", "UnsupportedField")
     assert verdict(result, "Stalled") == ("True", "UnsupportedField")
+    assert verdict(result, "WeightsReady") == ("True", "Loaded")
     assert result["readyReplicas"] == 1
     assert result["observedGeneration"] == 4
 

@@ -1,0 +1,61 @@
+"""Writes a benchmark's result and its plot.
+
+Knows files and axes; measures nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+from matplotlib import pyplot
+
+RESULTS = Path(__file__).resolve().parent / "results"
+Row = Mapping[str, Any]
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured on."""
+    cpu = next(
+        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        platform.processor(),
+    )
+    cores = Path("/proc/cpuinfo").read_text().count("processor\t:")
+    return {
+        "cpu": cpu,
+        "cores": cores,
+        "kernel": platform.release(),
+        "time": datetime.now(UTC).isoformat("T", "seconds"),
+    }
+
+
+def write_result(name: str, rows: Sequence[Row], **more: Any) -> Path:
+    """Writes results/NAME.json and returns its path."""
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    path.write_text(json.dumps({"bench": name, "machine": machine(), **more, "rows": list(rows)}, indent=2) + "\n")
+    return path
+
+
+def plot(name: str, rows: Sequence[Row], x: str, panels: Mapping[str, str]) -> Path:
+    """One panel for each column of `panels` (column to axis label), one line for each model."""
+    figure, axes = pyplot.subplots(1, len(panels), figsize=(5 * len(panels), 3.6), layout="constrained")
+    for axis, (column, label) in zip(axes, panels.items(), strict=True):
+        for model in sorted({row["model"] for row in rows}):
+            points = [(row[x], row[column]) for row in rows if row["model"] == model]
+            axis.plot(*zip(*points, strict=True), marker="o", label=model)
+        axis.set(xlabel=x, ylabel=label, xscale="log")
+        axis.set_xticks(sorted({row[x] for row in rows}), [str(value) for value in sorted({row[x] for row in rows})])
+        axis.set_ylim(bottom=0)
+        axis.legend(frameon=False)
+    path = RESULTS / f"{name}.png"
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+    return path
