@@ -38,6 +38,8 @@ def test_the_examples_become_ready_and_answer(
     assert status["model"]["license"] == "apache-2.0"
     assert status["endpoint"] == f"grpc://{name}.{namespace}.svc:8001"
     assert set(status["coldStart"]) == {"scheduled", "mount", "load", "firstToken"}
+    events = [item for item in operator.kubectl.list("events", namespace) if item["involvedObject"]["name"] == name]
+    assert {"Starting", "Serving"} <= {event["reason"] for event in events}
     for key, value in operator.kubectl.env.items():
         monkeypatch.setenv(key, value)
     with port_forward(namespace, f"service/{name}") as address:
