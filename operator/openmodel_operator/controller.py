@@ -75,11 +75,15 @@ class Controller:
             self._kube.list("apps/v1", "StatefulSet", namespace, labels),
             self._kube.list("v1", "Pod", namespace, labels),
         )
-        owned = [item for item in services if _owned(item, identity)]
+        owned = [item for item in services if _owned_by(item, identity.uid)]
+        stateful_sets = [item for item in stateful_sets if _owned_by(item, identity.uid)]
+        # Labels anybody can write; a pod counts that a StatefulSet of ours made.
+        makers = [item["metadata"]["uid"] for item in stateful_sets]
+        pods = [pod for pod in pods if _owned_by(pod, *makers)]
         return Observed(
             service=next((item for item in owned if item["metadata"]["name"] == identity.name), None),
-            network_policies=[item for item in policies if _owned(item, identity)],
-            stateful_sets=[item for item in stateful_sets if _owned(item, identity)],
+            network_policies=[item for item in policies if _owned_by(item, identity.uid)],
+            stateful_sets=stateful_sets,
             headless_services=[item for item in owned if item["metadata"]["name"] != identity.name],
             pods=pods,
             proofs=await self._prove_pods(key, identity, pods),
@@ -130,7 +134,7 @@ class Controller:
             if (kind, name) in ours:
                 continue
             found = await self._kube.get(manifest["apiVersion"], kind, identity.namespace, name)
-            if found is not None and not _owned(found, identity):
+            if found is not None and not _owned_by(found, identity.uid):
                 return Blocked(
                     Reason.NAME_TAKEN,
                     f"metadata.name: a {kind} {name} that is not this OpenModel's is there, and is left alone; "
@@ -161,9 +165,9 @@ def _admit(raw: dict[str, Any]) -> OpenModelSpec | Blocked:
         return Blocked(Reason.INVALID_SPEC, str(error), planned=False)
 
 
-def _owned(child: Manifest, identity: Identity) -> bool:
+def _owned_by(child: Manifest, *uids: str) -> bool:
     owners = child["metadata"].get("ownerReferences", [])
-    return any(owner["uid"] == identity.uid for owner in owners)
+    return any(owner["uid"] in uids for owner in owners)
 
 
 def _is_first(pod: Manifest) -> bool:

@@ -10,6 +10,10 @@ from collections.abc import Callable, Sequence
 
 Decode = Callable[[Sequence[int]], str]
 _REPLACEMENT = "\ufffd"
+# A character has four bytes at most, and a token one at least.
+_MAX_CHARACTER_TOKENS = 4
+# Beyond, what is held back is no character: holding more would make each token dearer than the one before.
+_MAX_HELD_TOKENS = 16
 
 
 class IncrementalDecoder:
@@ -35,9 +39,19 @@ class IncrementalDecoder:
     def _take(self, final: bool) -> str:
         before = self._decode(self._tokens[self._prefix : self._read])
         after = self._decode(self._tokens[self._prefix :])
-        if len(after) <= len(before) or (after.endswith(_REPLACEMENT) and not final):
+        end = len(self._tokens)
+        too_many = end - self._read > _MAX_HELD_TOKENS
+        if after.endswith(_REPLACEMENT) and not final:
+            if not too_many:
+                return ""
+            end -= _MAX_CHARACTER_TOKENS - 1
+            after = self._decode(self._tokens[self._prefix : end])
+        if len(after) <= len(before):
+            if too_many:
+                # Special tokens, whose text is left out.
+                del self._tokens[self._read : end]
             return ""
-        self._prefix, self._read = self._read, len(self._tokens)
+        self._prefix, self._read = self._read, end
         return after[len(before) :]
 
 

@@ -35,6 +35,8 @@ _NEUTRAL: dict[str, tuple[object, ...]] = {
     "detokenize": (True,),
 }
 _LEAST_TEMPERATURE = 1e-5
+_MAX_STOP_STRINGS = 64
+_MAX_STOP_CHARACTERS = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,13 +122,18 @@ def _token_ids(name: str, value: Any) -> tuple[int, ...]:
         isinstance(token, int) and not isinstance(token, bool) and 0 <= token < 2**31 for token in value
     ):
         raise InvalidRequest(f"{name} must be a list of token ids, not {value!r}")
-    return tuple(value)
+    return tuple(dict.fromkeys(value))
 
 
 def _stop_strings(value: Any) -> tuple[str, ...]:
     strings = [value] if isinstance(value, str) else value or []
     if not isinstance(strings, list) or not all(isinstance(text, str) and text for text in strings):
         raise InvalidRequest(f"stop must be a string or a list of non-empty strings, not {value!r}")
+    if len(strings) > _MAX_STOP_STRINGS or max(map(len, strings), default=0) > _MAX_STOP_CHARACTERS:
+        raise InvalidRequest(
+            f"stop may have {_MAX_STOP_STRINGS} strings of {_MAX_STOP_CHARACTERS} characters: each is looked for in "
+            "every piece of text"
+        )
     return tuple(strings)
 
 

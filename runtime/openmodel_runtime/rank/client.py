@@ -73,9 +73,8 @@ class RankClient:
         assert self._process is not None
         return self._process.pid
 
-    async def serve(self) -> int:
-        """Passes tokens on until the process ends; returns its exit code."""
-        assert self._process is not None
+    async def serve(self) -> None:
+        """Passes tokens on until the rank is gone."""
         try:
             while (message := await self._receive()) is not None:
                 assert isinstance(message, StepDone)
@@ -88,13 +87,17 @@ class RankClient:
             self._ended = True
             for waiting in self._requests.values():
                 waiting.put_nowait(None)
+
+    async def exit_code(self) -> int:
+        """Exit code of a rank that is gone."""
+        assert self._process is not None
         with suppress(TimeoutError):
             await asyncio.wait_for(self._process.wait(), _EXIT_SECONDS)
         await self.stop()
         return await self._process.wait()
 
     async def stop(self) -> None:
-        """Ends the process, if it has not, and waits for its end."""
+        """Ends the process, if it has not ended, and waits for its end."""
         if self._writer is not None:
             self._writer.close()
         if self._process is not None and self._process.returncode is None:

@@ -100,10 +100,11 @@ class RankSupervisor:
                     self._metrics.loaded(outcome)
                     self._metrics.step_done(_idle(free_tokens=outcome.kv_cache_tokens))
                     self._on_ready(True)
-                code = await client.serve()
+                await client.serve()
+                self._lose_client()
+                code = await client.exit_code()
             finally:
-                self._client = None
-                self._on_ready(False)
+                self._lose_client()
                 await client.stop()
             self._metrics.rank_died()
             self._metrics.step_done(_idle(free_tokens=0))
@@ -115,6 +116,10 @@ class RankSupervisor:
             _log.error("rank ended with exit code %d; starting it again in %.0f s", code, pause)
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+
+    def _lose_client(self) -> None:
+        self._client = None
+        self._on_ready(False)
 
 
 def _idle(free_tokens: int) -> StepDone:

@@ -50,3 +50,22 @@ def test_stop_strings_cut_exactly(text: str, stop: list[str], size: int) -> None
         assert scanner.stopped
         assert text.startswith(given_out)
         assert not any(word in given_out for word in stop)
+
+
+@given(st.integers(0, 255), st.booleans(), st.text(min_size=1, max_size=5))
+def test_no_run_of_tokens_makes_the_next_one_dearer(byte: int, special: bool, text: str) -> None:
+    """Neither bytes that are no character, nor special tokens, which have no text."""
+    longest = 0
+
+    def decode(tokens: Sequence[int]) -> str:
+        nonlocal longest
+        longest = max(longest, len(tokens))
+        return byte_decode([token for token in tokens if token < 256])
+
+    decoder = IncrementalDecoder(decode)
+    run = "".join(decoder.push(256 if special else byte) for _ in range(500))
+    end = "".join(decoder.push(token) for token in text.encode()) + decoder.flush()
+    assert longest < 64
+    # The text after the run is whole.
+    assert (run + end).endswith(text)
+    assert run == "" or not special
