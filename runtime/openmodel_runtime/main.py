@@ -40,11 +40,11 @@ def parse_flags(arguments: Sequence[str]) -> tuple[ServerConfig, EngineConfig]:
     parser.add_argument("--settle-seconds", type=float, default=ServerConfig.settle_seconds)
     parser.add_argument("--termination-message-path", type=Path, metavar="FILE")
     parser.add_argument("--dtype", choices=DTYPES, default=EngineConfig.dtype)
-    parser.add_argument("--max-model-len", type=int)
-    parser.add_argument("--max-num-seqs", type=int, default=EngineConfig.max_num_seqs)
-    parser.add_argument("--max-num-batched-tokens", type=int, default=EngineConfig.max_num_batched_tokens)
+    parser.add_argument("--max-model-len", type=_positive)
+    parser.add_argument("--max-num-seqs", type=_positive, default=EngineConfig.max_num_seqs)
+    parser.add_argument("--max-num-batched-tokens", type=_positive, default=EngineConfig.max_num_batched_tokens)
     parser.add_argument("--memory-utilization", type=float, default=EngineConfig.memory_utilization)
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="threads of the rank")
+    parser.add_argument("--threads", type=_positive, default=len(os.sched_getaffinity(0)), help="threads of the rank")
     flags = parser.parse_args(arguments)
     server = ServerConfig(
         model_path=flags.model,
@@ -67,6 +67,13 @@ def parse_flags(arguments: Sequence[str]) -> tuple[ServerConfig, EngineConfig]:
         threads=flags.threads,
     )
     return server, engine
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, not {number}")
+    return number
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -149,7 +150,7 @@ class RuntimeServer:
 
 def _serves(stub: health_pb2_grpc.HealthStub) -> bool:
     try:
-        return stub.Check(health_pb2.HealthCheckRequest(), timeout=10).status == SERVING
+        return bool(stub.Check(health_pb2.HealthCheckRequest(), timeout=10).status == SERVING)
     except grpc.RpcError:
         return False
 
@@ -159,12 +160,18 @@ def _state(pid: int) -> str:
 
 
 def _free_ports(count: int) -> list[int]:
-    # Held at the same time, so that they differ.
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
+    # Below the ports that outgoing connections get, and held at the same time so that they differ.
+    held: list[socket.socket] = []
+    while len(held) < count:
+        each = socket.socket()
+        try:
+            each.bind(("127.0.0.1", random.SystemRandom().randrange(20_000, 32_768)))
+        except OSError:
+            each.close()
+        else:
+            held.append(each)
+    ports = [each.getsockname()[1] for each in held]
+    for each in held:
         each.close()
     return ports
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import cast
 
 import grpc
 import pytest
@@ -12,7 +13,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 from contract.infer_requests import MODEL
 from contract.runtime_server import SERVING, RuntimeServer
 from openmodel_protos import grpc_service_pb2 as pb
-from openmodel_runtime.front.health import LIVENESS, Health
+from openmodel_runtime.front.health import LIVENESS, Context, Health
 from openmodel_runtime.front.server import SERVICE
 
 NAMES = ["", SERVICE, MODEL, LIVENESS]
@@ -62,12 +63,13 @@ def test_the_health_port_serves_nothing_else(server: RuntimeServer) -> None:
 
 async def test_a_model_called_liveness_does_not_get_its_pod_killed() -> None:
     health = Health(("", LIVENESS))
-    assert (await health.Check(named(LIVENESS), None)).status == SERVING
-    assert (await health.Check(named(""), None)).status == NOT_SERVING
+    nobody = cast("Context", None)
+    assert (await health.Check(named(LIVENESS), nobody)).status == SERVING
+    assert (await health.Check(named(""), nobody)).status == NOT_SERVING
     health.drain()
     health.set_ready(True)
-    assert (await health.Check(named(LIVENESS), None)).status == SERVING
-    assert (await health.Check(named(""), None)).status == NOT_SERVING
+    assert (await health.Check(named(LIVENESS), nobody)).status == SERVING
+    assert (await health.Check(named(""), nobody)).status == NOT_SERVING
 
 
 @pytest.mark.parametrize("version", ["v1", "v1alpha"])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import grpc
 import pytest
@@ -15,6 +16,7 @@ from openmodel_protos import grpc_service_pb2 as pb
 from openmodel_protos import grpc_service_pb2_grpc as pb_grpc
 
 Stub = pb_grpc.GRPCInferenceServiceStub
+UNARY = "/inference.GRPCInferenceService/ModelInfer"
 REFUSALS = {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.UNIMPLEMENTED}
 NAMES = ["text_input", "messages", "stream", "sampling_parameters", "return_finish_reason", "max_tokens", "", "\u4e16"]
 DATATYPES = ["BYTES", "BOOL", "UINT8", "INT32", "UINT64", "FP16", "FP32", "BF16", "", "bytes"]
@@ -33,7 +35,7 @@ SAMPLING = [
     "n",
     "",
 ]
-ODD = [
+ODD: list[Any] = [
     None,
     True,
     0,
@@ -144,7 +146,7 @@ def test_any_bytes_are_answered(server: RuntimeServer, kind: str) -> None:
     chance = random.Random(kind)
     sent = [KINDS[kind](chance) for _ in range(300)]
     with grpc.insecure_channel(server.address) as channel:
-        infer = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer", request_serializer=bytes)
+        infer: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(UNARY, request_serializer=bytes)
         calls = [infer.future(data, timeout=LIMIT_SECONDS) for data in sent]
         codes = [call.code() for call in calls]
     assert [(data, code) for data, code in zip(sent, codes, strict=True) if code not in allowed(data)] == []
@@ -183,6 +185,11 @@ def many_inputs() -> pb.ModelInferRequest:
     return message
 
 
+def long_name() -> pb.ModelInferRequest:
+    inputs: Mapping[str, Any] = {"x" * (4 << 20): True}
+    return request(**inputs)
+
+
 COSTLY: dict[str, Callable[[], pb.ModelInferRequest]] = {
     "dimensions": many_dimensions,
     "empty elements": lambda: many_elements("BYTES", bytes(15 << 20)),
@@ -190,7 +197,7 @@ COSTLY: dict[str, Callable[[], pb.ModelInferRequest]] = {
     "one long element": lambda: many_elements("BYTES", element(bytes(4 << 20) + b"\xff")),
     "a length beyond the end": lambda: many_elements("BYTES", b"\xff" * 8),
     "inputs": many_inputs,
-    "a long name": lambda: request(**{"x" * (4 << 20): True}),
+    "a long name": long_name,
     "a long parameter": lambda: request(sampling={**GREEDY, "stop": ["x" * (4 << 20), ""]}),
 }
 

@@ -90,6 +90,12 @@ def test_forbidding_every_token_harms_nobody(server: RuntimeServer, stub: Stub) 
     assert server.rank() == rank
 
 
+def test_too_many_stop_strings_are_refused(stub: Stub) -> None:
+    assert "stop" in refusal(stub, request(sampling={**GREEDY, "stop": ["x"] * 100_000}))
+    assert "stop" in refusal(stub, request(sampling={**GREEDY, "stop": "x" * 100_000}))
+    assert completion(stub, {**GREEDY, "stop": ["never in there"] * 64}) == completion(stub, GREEDY)
+
+
 def test_an_end_token_ends_a_completion_unless_ignored(stub: Stub) -> None:
     seeds = range(6)
     requests = [streamed(sampling={**ANYTHING, "seed": seed, "ignore_eos": False}, id=str(seed)) for seed in seeds]

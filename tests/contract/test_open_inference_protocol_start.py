@@ -11,7 +11,7 @@ import grpc
 import pytest
 
 from contract.infer_requests import Requests, request, streamed
-from contract.runtime_server import RuntimeServer, long_llama
+from contract.runtime_server import RuntimeServer, long_llama, until
 from openmodel_protos import grpc_service_pb2 as pb
 from openmodel_runtime.errors import EXIT_START_FAILED
 
@@ -38,7 +38,10 @@ def without(name: str) -> Callable[[Path], None]:
 
 
 def garbled(name: str) -> Callable[[Path], None]:
-    return lambda folder: (folder / name).write_bytes(b"{\xff")  # type: ignore[func-returns-value]
+    def change(folder: Path) -> None:
+        (folder / name).write_bytes(b"{\xff")
+
+    return change
 
 
 # What is done to a good checkpoint, the reason of the end, and what its message names.
@@ -121,6 +124,17 @@ def test_a_runtime_that_is_still_loading_ends_at_once(tiny_checkpoint: Path, tmp
         with server.stub() as stub:
             assert stub.ServerLive(pb.ServerLiveRequest(), wait_for_ready=True).live
         assert server.end() == 0
+    finally:
+        server.close()
+
+
+def test_a_rank_does_not_outlive_its_front(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    server = RuntimeServer(tiny_checkpoint, tmp_path).wait_until_ready()
+    try:
+        rank = Path(f"/proc/{server.rank()}")
+        server.process.kill()
+        server.wait()
+        until(lambda: not rank.exists(), "the rank has ended")
     finally:
         server.close()
 

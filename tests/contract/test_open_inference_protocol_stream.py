@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import queue
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import grpc
@@ -35,7 +35,7 @@ from openmodel_protos import grpc_service_pb2_grpc as pb_grpc
 
 Stub = pb_grpc.GRPCInferenceServiceStub
 Event = tuple[triton.InferResult | None, InferenceServerException | None]
-FLAGS = {"stream": True, "return_finish_reason": True, "return_num_output_tokens": True}
+FLAGS: Mapping[str, Any] = {"stream": True, "return_finish_reason": True, "return_num_output_tokens": True}
 
 
 def test_every_response_has_name_version_id_and_final_flag(stub: Stub) -> None:
@@ -59,7 +59,7 @@ def test_a_request_without_stream_has_one_response(stub: Stub) -> None:
 
 def test_requests_on_one_call_are_interleaved_and_told_apart(server: RuntimeServer, stub: Stub) -> None:
     alone = {id: answers(stub.ModelStreamInfer(iter([streamed(id, LONG, id=id)])))[id].text for id in ("one", "two")}
-    requests = Requests()
+    requests: Requests[pb.ModelInferRequest] = Requests()
     call = stub.ModelStreamInfer(iter(requests))
     with server.frozen_rank():
         for id in alone:
@@ -81,7 +81,7 @@ def test_half_closing_waits_for_what_is_under_way(server: RuntimeServer, stub: S
 
 
 def test_a_call_serves_request_after_request(stub: Stub) -> None:
-    requests = Requests()
+    requests: Requests[pb.ModelInferRequest] = Requests()
     call = stub.ModelStreamInfer(iter(requests))
     texts = []
     for id in ("1", "2", "3"):
@@ -221,7 +221,7 @@ async def test_a_hundred_calls_run_at_once(server: RuntimeServer) -> None:
 def test_more_requests_than_may_be_under_way_are_refused_one_by_one(server: RuntimeServer, stub: Stub) -> None:
     """1,024 may be under way at once; the rest is told to come again, and the server goes on."""
     short = {**GREEDY, "max_tokens": 1}
-    requests = Requests()
+    requests: Requests[pb.ModelInferRequest] = Requests()
     call = stub.ModelStreamInfer(iter(requests))
     with server.frozen_rank():
         for number in range(1030):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import grpc
 import pytest
@@ -108,7 +108,7 @@ def test_tritonclient_goes_on_after_an_error(server: RuntimeServer, stub: Stub) 
 
 
 async def test_the_asyncio_client_goes_on_after_an_error(server: RuntimeServer) -> None:
-    async def requests() -> Iterator[dict[str, object]]:
+    async def requests() -> AsyncIterator[dict[str, object]]:
         yield {"model_name": "nobody", "inputs": triton_inputs()}
         yield {"model_name": MODEL, "inputs": triton_inputs()}
 
@@ -151,7 +151,7 @@ def test_with_triton_grpc_error_the_first_error_ends_that_call_alone(server: Run
         )
         with pytest.raises(grpc.RpcError) as caught:
             list(call)
-    assert (caught.value.code(), "nobody" in caught.value.details()) == (grpc.StatusCode.NOT_FOUND, True)
+    assert (caught.value.code(), "nobody" in (caught.value.details() or "")) == (grpc.StatusCode.NOT_FOUND, True)
     other.done()
     assert answers(beside)["other"].num_output_tokens == 300
     server.wait_until_idle()
@@ -162,7 +162,7 @@ def test_triton_grpc_error_means_true_only(stub: Stub) -> None:
     assert "nobody" in answers(call)[""].error
 
 
-def raw_call(channel: grpc.Channel, messages: Iterator[bytes]) -> grpc.CallIterator[pb.ModelStreamInferResponse]:
+def raw_call(channel: grpc.Channel, messages: Iterator[bytes]) -> Iterator[pb.ModelStreamInferResponse]:
     return channel.stream_stream(
         STREAM, request_serializer=bytes, response_deserializer=pb.ModelStreamInferResponse.FromString
     )(messages)
@@ -173,7 +173,7 @@ def test_a_message_that_does_not_parse_ends_the_call(server: RuntimeServer, stub
         with pytest.raises(grpc.RpcError) as caught:
             list(raw_call(channel, iter([NO_MESSAGE])))
         assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
-        assert "ModelInferRequest" in caught.value.details()
+        assert "ModelInferRequest" in (caught.value.details() or "")
         # So it does after good requests, also while one of them is under way and the caller keeps the call open.
         under_way = streamed(sampling=EVERLASTING).SerializeToString()
         call = raw_call(channel, iter(Requests(under_way, NO_MESSAGE, under_way)))
@@ -192,5 +192,5 @@ def test_a_unary_message_that_does_not_parse_is_refused(server: RuntimeServer, s
         with pytest.raises(grpc.RpcError) as caught:
             method(NO_MESSAGE)
     # grpc.aio's own answer: the method never sees the message.
-    assert (caught.value.code(), "DecodeError" in caught.value.details()) == (grpc.StatusCode.UNKNOWN, True)
+    assert (caught.value.code(), "DecodeError" in (caught.value.details() or "")) == (grpc.StatusCode.UNKNOWN, True)
     assert text_of(stub.ModelInfer(request(PROMPT, GREEDY)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import grpc
@@ -25,12 +26,12 @@ from contract.infer_requests import (
     triton_inputs,
     value,
 )
-from contract.runtime_server import RuntimeServer
+from contract.runtime_server import RuntimeServer, until
 from openmodel_protos import grpc_service_pb2 as pb
 from openmodel_protos import grpc_service_pb2_grpc as pb_grpc
 
 Stub = pb_grpc.GRPCInferenceServiceStub
-TELL_ALL = {
+TELL_ALL: Mapping[str, Any] = {
     "return_finish_reason": True,
     "return_num_input_tokens": True,
     "return_num_output_tokens": True,
@@ -41,7 +42,8 @@ SIXTEEN_MIB = 16 << 20
 def refused(stub: Stub, message: pb.ModelInferRequest, status: grpc.StatusCode, *words: str, **more: Any) -> None:
     with pytest.raises(grpc.RpcError) as caught:
         stub.ModelInfer(message, **more)
-    assert (caught.value.code(), [word for word in words if word not in caught.value.details()]) == (status, [])
+    details = caught.value.details() or ""
+    assert (caught.value.code(), [word for word in words if word not in details]) == (status, [])
 
 
 def test_a_completion_has_name_version_id_and_text(stub: Stub) -> None:
@@ -71,7 +73,8 @@ def test_return_flags_add_outputs(stub: Stub) -> None:
     assert (value(response, "finish_reason"), value(response, "num_output_tokens")) == ("length", 12)
     longer = stub.ModelInfer(request(PROMPT + " and more", **TELL_ALL))
     assert int(value(longer, "num_input_tokens")) > int(value(response, "num_input_tokens")) > 0
-    assert len(stub.ModelInfer(request(**dict.fromkeys(TELL_ALL, False))).outputs) == 1
+    tell_nothing: Mapping[str, Any] = dict.fromkeys(TELL_ALL, False)
+    assert len(stub.ModelInfer(request(**tell_nothing)).outputs) == 1
 
 
 def test_requested_outputs_are_answered_and_no_others(stub: Stub) -> None:
@@ -177,7 +180,7 @@ def test_the_requests_own_timeout_ends_it(server: RuntimeServer, stub: Stub) -> 
 
 def test_a_deadline_ends_the_request_in_the_rank_too(server: RuntimeServer, stub: Stub) -> None:
     call = stub.ModelInfer.future(request(sampling=EVERLASTING), timeout=1.5)
-    server.wait_until_running(1)
+    until(lambda: call.done() or server.metric("openmodel_runtime_requests_running") == 1, "the request runs")
     assert call.code() == grpc.StatusCode.DEADLINE_EXCEEDED
     server.wait_until_idle()
 

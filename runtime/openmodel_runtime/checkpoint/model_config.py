@@ -72,10 +72,12 @@ def parse_model_config(raw: Mapping[str, Any]) -> ModelConfig:
     architectures = raw.get("architectures") or []
     if not architectures:
         raise UnsupportedModel("config.json names no architectures")
-    if raw.get("quantization_config"):
-        method = raw["quantization_config"].get("quant_method", "unknown")
+    if quantization := raw.get("quantization_config"):
+        method = quantization.get("quant_method") if isinstance(quantization, dict) else quantization
         raise UnsupportedModel(f"config.json: quantization_config ({method}) is not supported yet")
-    rope = dict(raw.get("rope_parameters") or raw.get("rope_scaling") or {})
+    rope = raw.get("rope_parameters") or raw.get("rope_scaling") or {}
+    if not isinstance(rope, dict):
+        raise CheckpointError("config.json: rope_parameters and rope_scaling must be objects")
     rope_type = rope.get("rope_type", rope.get("type", "default"))
     if rope_type != "default":
         raise UnsupportedModel(f"config.json: rotary scaling {rope_type!r} is not supported yet")
@@ -86,18 +88,18 @@ def parse_model_config(raw: Mapping[str, Any]) -> ModelConfig:
     if raw.get("hidden_act", "silu") != "silu":
         raise UnsupportedModel(f"config.json: hidden_act {raw['hidden_act']!r} is not supported")
     try:
-        heads = int(raw["num_attention_heads"])
-        hidden = int(raw["hidden_size"])
+        heads = _positive(raw, "num_attention_heads")
+        hidden = _positive(raw, "hidden_size")
         return ModelConfig(
             architecture=str(architectures[0]),
             hidden_size=hidden,
-            intermediate_size=int(raw["intermediate_size"]),
-            num_layers=int(raw["num_hidden_layers"]),
+            intermediate_size=_positive(raw, "intermediate_size"),
+            num_layers=_positive(raw, "num_hidden_layers"),
             num_heads=heads,
             num_kv_heads=int(raw.get("num_key_value_heads") or heads),
             head_dim=int(raw.get("head_dim") or hidden // heads),
-            vocab_size=int(raw["vocab_size"]),
-            max_position_embeddings=int(raw["max_position_embeddings"]),
+            vocab_size=_positive(raw, "vocab_size"),
+            max_position_embeddings=_positive(raw, "max_position_embeddings"),
             rms_norm_eps=float(raw.get("rms_norm_eps", 1e-6)),
             rope_theta=float(rope.get("rope_theta", raw.get("rope_theta", 10000.0))),
             tie_word_embeddings=bool(raw.get("tie_word_embeddings", False)),
@@ -109,3 +111,10 @@ def parse_model_config(raw: Mapping[str, Any]) -> ModelConfig:
         raise CheckpointError(f"config.json lacks {error.args[0]}") from None
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"config.json: {error}") from None
+
+
+def _positive(raw: Mapping[str, Any], field: str) -> int:
+    number = int(raw[field])
+    if number < 1:
+        raise ValueError(f"{field} must be at least 1, not {number}")
+    return number

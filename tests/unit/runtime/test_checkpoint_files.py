@@ -122,6 +122,11 @@ def test_a_config_without_a_field_names_it(folder: Path) -> None:
         parse_model_config(raw)
     with pytest.raises(CheckpointError, match=r"config\.json"):
         parse_model_config({**raw, "vocab_size": "many"})
+    for odd in ({"num_attention_heads": 0}, {"rope_scaling": [1]}, {"hidden_size": None}):
+        with pytest.raises(CheckpointError, match=r"config\.json"):
+            parse_model_config({**raw, "vocab_size": 512, **odd})
+    with pytest.raises(UnsupportedModel, match="bits"):
+        parse_model_config({**raw, "vocab_size": 512, "quantization_config": "bits"})
 
 
 @given(st.binary(max_size=200))
