@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from openmodel_protos import grpc_service_pb2 as pb
+from openmodel_runtime.telemetry.ended_request import EndedRequest
 
 Clock = Callable[[], int]
 CANCELLED = "CANCELLED"
@@ -48,17 +49,8 @@ class RequestTimer:
 class RequestSink(Protocol):
     """Whoever else wants to know of each request's end."""
 
-    def request_ended(
-        self,
-        *,
-        operation: str,
-        duration: float,
-        first_token: float | None,
-        input_tokens: int,
-        output_tokens: int,
-        error: str | None,
-    ) -> None:
-        """Times in seconds; `operation` is OpenTelemetry's word: text_completion or chat."""
+    def request_ended(self, request: EndedRequest) -> None:
+        """A request ended, however it did."""
 
 
 @dataclass(slots=True)
@@ -102,12 +94,14 @@ class Statistics:
             self._rest.add(end - timer.first_token)
         first = None if timer.first_token is None else timer.first_token - timer.received
         self.sink.request_ended(
-            operation=timer.operation,
-            duration=duration / 1e9,
-            first_token=None if first is None else first / 1e9,
-            input_tokens=timer.input_tokens,
-            output_tokens=timer.output_tokens,
-            error=error,
+            EndedRequest(
+                operation=timer.operation,
+                duration_seconds=duration / 1e9,
+                first_token_seconds=None if first is None else first / 1e9,
+                input_tokens=timer.input_tokens,
+                output_tokens=timer.output_tokens,
+                error=error,
+            )
         )
 
     def to_proto(self, name: str, version: str) -> pb.ModelStatistics:

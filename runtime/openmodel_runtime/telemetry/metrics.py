@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry, start_http_server
 
 from openmodel_runtime.rank.messages import Loaded, StepDone
 from openmodel_runtime.telemetry import names
+from openmodel_runtime.telemetry.ended_request import EndedRequest
 
 
 class RuntimeMetrics:
@@ -52,26 +53,18 @@ class RuntimeMetrics:
         server, _ = start_http_server(port, addr=host, registry=self._registry)
         return server
 
-    def request_ended(
-        self,
-        *,
-        operation: str,
-        duration: float,
-        first_token: float | None,
-        input_tokens: int,
-        output_tokens: int,
-        error: str | None,
-    ) -> None:
-        """Books a request that ended; times in seconds, `error` is a gRPC status name."""
-        attributes = {**self._attributes, names.OPERATION_NAME: operation}
-        self._duration.record(duration, {**attributes, names.ERROR_TYPE: error} if error else attributes)
-        self._input_tokens.add(input_tokens, attributes)
-        self._output_tokens.add(output_tokens, attributes)
-        if first_token is not None:
-            self._first.record(first_token, attributes)
-            if output_tokens > 1:
-                per_token = (duration - first_token) / (output_tokens - 1)
-                self._per_token.record(per_token, attributes)
+    def request_ended(self, request: EndedRequest) -> None:
+        """Books a request."""
+        attributes = {**self._attributes, names.OPERATION_NAME: request.operation}
+        outcome = {names.ERROR_TYPE: request.error} if request.error else {}
+        self._duration.record(request.duration_seconds, {**attributes, **outcome})
+        self._input_tokens.add(request.input_tokens, attributes)
+        self._output_tokens.add(request.output_tokens, attributes)
+        if request.first_token_seconds is not None:
+            self._first.record(request.first_token_seconds, attributes)
+            if request.output_tokens > 1:
+                rest = request.duration_seconds - request.first_token_seconds
+                self._per_token.record(rest / (request.output_tokens - 1), attributes)
 
     def step_done(self, step: StepDone) -> None:
         """Books what a step left behind."""
