@@ -15,13 +15,14 @@ from typing import Any
 import pytest
 
 from checkpoints import checkpoint_sha256
+from generation import generate
 from openmodel_runtime.config import EngineConfig
 from openmodel_runtime.front.parse import InferRequest
 from openmodel_runtime.front.sampling_parameters import parse_sampling
 from openmodel_runtime.front.text import TextModel
 from openmodel_runtime.rank.messages import Start
 from openmodel_runtime.rank.startup import build_engine
-from openmodel_runtime.request import GenerateRequest, SamplingParams
+from openmodel_runtime.request import SamplingParams
 
 FOLDER = Path(__file__).resolve().parent
 ROOT = FOLDER.parents[1]
@@ -65,13 +66,7 @@ def _generate(checkpoint: Path, prompts: list[tuple[int, ...]]) -> list[list[int
     settings = EngineConfig(dtype="float32", max_model_len=1024, threads=2)
     engine, _ = build_engine(Start(str(checkpoint), settings))
     sampling = SamplingParams(temperature=0.0, max_tokens=128, ignore_eos=True)
-    for number, prompt in enumerate(prompts):
-        engine.submit(GenerateRequest(request_id=number, prompt=prompt, sampling=sampling))
-    answers: list[list[int]] = [[] for _ in prompts]
-    while not engine.scheduler.idle:
-        for output in engine.step():
-            answers[output.request_id].append(output.token)
-    return answers
+    return generate(engine, prompts, sampling)
 
 
 def _difference(prompt: dict[str, Any], answer: list[int]) -> str:

@@ -43,14 +43,10 @@ def pod_template(identity: Identity, spec: OpenModelSpec, image: str) -> Manifes
 def with_revision(template: Manifest, revision: str, group: int) -> Manifest:
     """The template of one group of a revision."""
     labels = {names.REVISION_LABEL: revision, names.GROUP_INDEX_LABEL: str(group)}
-    over = {
-        "metadata": {"labels": labels},
-        "spec": {"containers": [{"name": names.RUNTIME_CONTAINER}]},
-    }
-    marked: Manifest = merge(template, over)
-    for container in marked["spec"]["containers"]:
-        if container["name"] == names.RUNTIME_CONTAINER:
-            container["args"] = [*container["args"], f"--version={revision}"]
+    containers = template["spec"]["containers"]
+    (arguments,) = [item["args"] for item in containers if item["name"] == names.RUNTIME_CONTAINER]
+    runtime = {"name": names.RUNTIME_CONTAINER, "args": [*arguments, f"--version={revision}"]}
+    marked: Manifest = merge(template, {"metadata": {"labels": labels}, "spec": {"containers": [runtime]}})
     return marked
 
 

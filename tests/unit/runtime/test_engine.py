@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from checkpoints import write_tiny_llama, write_tiny_mixtral
+from generation import generate
 from openmodel_runtime.config import EngineConfig
 from openmodel_runtime.engine.engine import Engine
 from openmodel_runtime.rank.messages import Start
@@ -31,16 +32,6 @@ def engine(folder: Path, **settings: Any) -> Engine:
     return build_engine(Start(str(folder), EngineConfig(dtype="float32", **settings)))[0]
 
 
-def generate(subject: Engine, prompts: list[tuple[int, ...]], sampling: SamplingParams = GREEDY) -> list[list[int]]:
-    for number, prompt in enumerate(prompts):
-        subject.submit(GenerateRequest(request_id=number, prompt=prompt, sampling=sampling))
-    answers: list[list[int]] = [[] for _ in prompts]
-    while not subject.scheduler.idle:
-        for output in subject.step():
-            answers[output.request_id].append(output.token)
-    return answers
-
-
 def test_greedy_tokens_are_transformers(checkpoint: Path) -> None:
     from transformers import AutoModelForCausalLM
 
@@ -57,9 +48,9 @@ def test_greedy_tokens_are_transformers(checkpoint: Path) -> None:
 
 
 def test_batches_and_chunks_do_not_change_the_tokens(checkpoint: Path) -> None:
-    alone = [generate(engine(checkpoint), [prompt])[0] for prompt in PROMPTS]
-    assert generate(engine(checkpoint), PROMPTS) == alone
-    assert generate(engine(checkpoint, max_num_batched_tokens=4, max_num_seqs=3), PROMPTS) == alone
+    alone = [generate(engine(checkpoint), [prompt], GREEDY)[0] for prompt in PROMPTS]
+    assert generate(engine(checkpoint), PROMPTS, GREEDY) == alone
+    assert generate(engine(checkpoint, max_num_batched_tokens=4, max_num_seqs=3), PROMPTS, GREEDY) == alone
 
 
 def test_seeded_sampling_does_not_depend_on_company(checkpoint: Path) -> None:

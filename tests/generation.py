@@ -1,0 +1,19 @@
+"""Generating with an engine in this process: all prompts at once, as for as many callers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from openmodel_runtime.engine.engine import Engine
+from openmodel_runtime.request import GenerateRequest, SamplingParams
+
+
+def generate(engine: Engine, prompts: Sequence[tuple[int, ...]], sampling: SamplingParams) -> list[list[int]]:
+    """The tokens of each prompt's completion."""
+    for number, prompt in enumerate(prompts):
+        engine.submit(GenerateRequest(request_id=number, prompt=prompt, sampling=sampling))
+    answers: list[list[int]] = [[] for _ in prompts]
+    while not engine.scheduler.idle:
+        for output in engine.step():
+            answers[output.request_id].append(output.token)
+    return answers
