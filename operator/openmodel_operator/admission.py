@@ -38,7 +38,6 @@ _LIMITS = (
     _Limit("model.endpoint", (), _LATER),
     _Limit("model.cache", (), _LATER),
     _Limit("engine.quantization", ("auto", "none"), "is not supported yet: use auto or none"),
-    _Limit("engine.prefixCaching", (False,), "is not supported yet: use false or leave it out"),
     _Limit("parallelism.expert", (1,), "is not supported yet: use 1 or leave it out"),
     _Limit("parallelism.ranksPerPod", (1,), "is not supported yet: use 1 or leave it out"),
     _Limit("parallelism.tensor", (1,), "is not supported yet: use 1 or leave it out"),

@@ -47,7 +47,7 @@ class EngineSpec:
     max_num_seqs: int = 256
     max_num_batched_tokens: int = 8192
     memory_utilization: float = 0.9
-    prefix_caching: bool = False
+    prefix_caching: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

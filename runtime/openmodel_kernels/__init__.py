@@ -1,5 +1,8 @@
-"""Operations on tensors that models are made of.
+"""Operations on tensors that models are made of, in three forms of one interface.
 
-Knows tensors only: no checkpoint, no request, no rank, no Kubernetes. What stands here is the torch reference;
-faster paths for a device are added beside it and must agree with it.
+`interface` says what an operation means; `reference` computes it in plain torch, `cpu` in code compiled for the
+processor at hand, `triton` on a GPU; `select` chooses. Each form gives a row the same bits whatever rows, chunks,
+threads or cached blocks stand beside it.
+
+Knows tensors only: no checkpoint, no request, no rank, no Kubernetes.
 """

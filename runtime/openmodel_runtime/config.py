@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 DTYPES = ("auto", "bfloat16", "float16", "float32")
+KERNELS = ("auto", "cpu", "reference")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,8 +26,12 @@ class EngineConfig:
     """Tokens that one step may compute."""
     memory_utilization: float = 0.9
     """Share of the memory that may be used, weights and cache together."""
+    prefix_caching: bool = True
+    """Whether a prompt takes up the cached beginning of another."""
     threads: int = 1
     """Threads that the rank computes with."""
+    kernels: str = "auto"
+    """Backend that computes; `auto` takes the best that the machine has."""
 
 
 @dataclass(frozen=True, kw_only=True)

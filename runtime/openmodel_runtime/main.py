@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from openmodel_runtime.config import DTYPES, EngineConfig, ServerConfig
+from openmodel_runtime.config import DTYPES, KERNELS, EngineConfig, ServerConfig
 from openmodel_runtime.errors import EXIT_START_FAILED, StartError
 from openmodel_runtime.front.run import serve
 from openmodel_runtime.rank.supervisor import RankKeepsDying
@@ -45,6 +45,8 @@ def parse_flags(arguments: Sequence[str]) -> tuple[ServerConfig, EngineConfig]:
     parser.add_argument("--max-num-batched-tokens", type=_positive, default=EngineConfig.max_num_batched_tokens)
     parser.add_argument("--memory-utilization", type=float, default=EngineConfig.memory_utilization)
     parser.add_argument("--threads", type=_positive, default=len(os.sched_getaffinity(0)), help="threads of the rank")
+    parser.add_argument("--prefix-caching", action=argparse.BooleanOptionalAction, default=EngineConfig.prefix_caching)
+    parser.add_argument("--kernels", choices=KERNELS, default=EngineConfig.kernels, help="what computes")
     flags = parser.parse_args(arguments)
     server = ServerConfig(
         model_path=flags.model,
@@ -64,7 +66,9 @@ def parse_flags(arguments: Sequence[str]) -> tuple[ServerConfig, EngineConfig]:
         max_num_seqs=flags.max_num_seqs,
         max_num_batched_tokens=flags.max_num_batched_tokens,
         memory_utilization=flags.memory_utilization,
+        prefix_caching=flags.prefix_caching,
         threads=flags.threads,
+        kernels=flags.kernels,
     )
     return server, engine
 

@@ -22,6 +22,12 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
     """The best k tokens; 0 is all of them."""
     min_p: float = 0.0
     """Tokens at least this likely, relative to the likeliest."""
+    repetition_penalty: float = 1.0
+    """Logits of tokens that prompt or completion have are divided by it (multiplied when negative)."""
+    presence_penalty: float = 0.0
+    """Taken once from the logits of tokens that the completion has."""
+    frequency_penalty: float = 0.0
+    """Taken from the logits of tokens that the completion has, for each time it has them."""
     seed: int | None = None
     """With a seed the sampled tokens repeat; seed and position decide, not the batch."""
     max_tokens: int = 16
@@ -32,6 +38,8 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
     """Tokens that end the completion, beside the model's own."""
     ignore_eos: bool = False
     """True: the model's own end tokens do not end the completion."""
+    logprobs: int | None = None
+    """Log-probabilities wanted with each token: None for none, 0 for the token's own, k for the k likeliest too."""
 
 
 class GenerateRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,6 +52,13 @@ class GenerateRequest(msgspec.Struct, frozen=True, kw_only=True):
     sampling: SamplingParams
 
 
+class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):
+    """A token and its natural-log probability under the model (before temperature, penalties and filters)."""
+
+    token: int
+    logprob: float
+
+
 class TokenOutput(msgspec.Struct, frozen=True, kw_only=True):
     """One generated token."""
 
@@ -51,5 +66,9 @@ class TokenOutput(msgspec.Struct, frozen=True, kw_only=True):
     token: int
     finish_reason: str = ""
     """"stop" or "length" with the last token, else ""."""
-    cached_tokens: int = 0
-    """Tokens of the sequence whose keys and values are in the cache."""
+    logprob: float | None = None
+    """Natural-log probability of the token, when `logprobs` asks for it."""
+    top_logprobs: tuple[TokenLogprob, ...] = ()
+    """The likeliest tokens, likeliest first, as many as `logprobs` asks for."""
+    cached_prompt_tokens: int = 0
+    """Tokens of the prompt that were not computed because the prefix cache had them."""

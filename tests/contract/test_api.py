@@ -25,6 +25,7 @@ BUILT = {
     "engine.maxNumSeqs",
     "engine.maxNumBatchedTokens",
     "engine.memoryUtilization",
+    "engine.prefixCaching",
     "resources.requests",
     "resources.limits",
     "replicas",

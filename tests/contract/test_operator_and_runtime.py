@@ -21,6 +21,7 @@ def test_the_runtime_takes_the_flags_that_the_operator_writes() -> None:
             "maxNumSeqs": 7,
             "maxNumBatchedTokens": 99,
             "memoryUtilization": 0.5,
+            "prefixCaching": False,
         },
         resources={"requests": {"cpu": 3}},
         rollout={"drainSeconds": 30},
@@ -32,6 +33,7 @@ def test_the_runtime_takes_the_flags_that_the_operator_writes() -> None:
     assert str(server.termination_message_path) == "/dev/termination-log"
     assert (engine.dtype, engine.max_model_len, engine.max_num_seqs, engine.threads) == ("float32", 512, 7, 3)
     assert (engine.max_num_batched_tokens, engine.memory_utilization) == (99, 0.5)
+    assert not engine.prefix_caching
 
 
 def test_defaults_are_the_same_on_both_sides() -> None:

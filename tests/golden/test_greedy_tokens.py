@@ -7,8 +7,6 @@ two best logits are within 1e-4 there: then another order of sums may rightly ch
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +23,7 @@ from openmodel_runtime.rank.startup import build_engine
 from openmodel_runtime.request import SamplingParams
 
 FOLDER = Path(__file__).resolve().parent
-ROOT = FOLDER.parents[1]
 NEAR_TIE = 1e-4
-
-
-@pytest.fixture(scope="module")
-def models() -> Path:
-    build = [sys.executable, str(ROOT / "hack/models/build.py")]
-    return Path(subprocess.run(build, check=True, stdout=subprocess.PIPE, text=True).stdout.strip())
 
 
 @pytest.mark.timeout(900)

@@ -78,4 +78,6 @@ def _read(source: Path, path: PurePosixPath) -> SourceFile:
 
 
 def _is_source(path: PurePosixPath) -> bool:
-    return path.name != "__pycache__" and not path.name.startswith(".") and path.suffix != ".pyc"
+    """What a program reads: not bytecode, nor what a compiled module was made from."""
+    left_out = path.name in ("__pycache__", "csrc") or path.suffix in (".pyc", ".pyi", ".sha256")
+    return not left_out and not path.name.startswith(".")

@@ -11,8 +11,9 @@ from pathlib import Path
 from openmodel_images import application, dependencies
 from openmodel_images.application import read_application
 from openmodel_images.checkpoint import checkpoint_layers
-from openmodel_images.debian_base import USER_ID, DebianBase, machine_sources
+from openmodel_images.debian_base import PYTHON_VERSION, USER_ID, DebianBase, machine_sources
 from openmodel_images.dependencies import Dependencies
+from openmodel_images.errors import BuildError
 from openmodel_images.layers import LayerSource
 from openmodel_images.manifest import ImageSettings
 
@@ -51,8 +52,17 @@ class ImagePlan:
     """A name for this content that people can write; the content's own hash is always a tag too."""
 
 
+# What must have been compiled into the source tree before an image is made, for the image's Python.
+COMPILED: dict[str, str] = {
+    "operator": "",
+    "runtime": f"runtime/openmodel_kernels/cpu/_cpu.cpython-{PYTHON_VERSION.replace('.', '')}-*.so",
+}
+
+
 def program_image(root: Path, name: str) -> ImagePlan:
     """The image of the operator or the runtime, from the repository at `root`."""
+    if COMPILED[name] and not list(root.glob(COMPILED[name])):
+        raise BuildError(f"{COMPILED[name]} is missing: run hack/venv with Python {PYTHON_VERSION}")
     return ImagePlan(
         name=name,
         repository=f"openmodel/{name}",

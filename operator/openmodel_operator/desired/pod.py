@@ -127,4 +127,5 @@ def _arguments(identity: Identity, spec: OpenModelSpec) -> list[str]:
         "settle-seconds": _SETTLE_SECONDS,
         "termination-message-path": "/dev/termination-log",
     }
-    return [f"--{flag}={value}" for flag, value in flags.items() if value is not None]
+    arguments = [f"--{flag}={value}" for flag, value in flags.items() if value is not None]
+    return [*arguments, "--prefix-caching" if engine.prefix_caching else "--no-prefix-caching"]

@@ -1,18 +1,29 @@
-"""The loop of a rank: schedule, run, update."""
+"""The loop of a rank: schedule, run, update.
+
+A step is fixed by `Scheduler.schedule` and booked by `Scheduler.update`; whatever stands between them may fail and be
+run again (docs/decisions/0010). Knows no queue, no socket, no clock.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+
+from msgspec import structs
 
 from openmodel_runtime.engine.model_runner import ModelRunner
 from openmodel_runtime.engine.scheduler import Scheduler
 from openmodel_runtime.request import GenerateRequest, TokenOutput
 
+SeedSource = Callable[[], int]
+
 
 class Engine:
     """Generates tokens for any number of requests at once. Not thread-safe: one thread owns it."""
 
-    def __init__(self, scheduler: Scheduler, runner: ModelRunner) -> None:
+    def __init__(self, scheduler: Scheduler, runner: ModelRunner, new_seed: SeedSource) -> None:
         self._scheduler = scheduler
         self._runner = runner
+        self._new_seed = new_seed
 
     @property
     def scheduler(self) -> Scheduler:
@@ -20,21 +31,19 @@ class Engine:
         return self._scheduler
 
     def submit(self, request: GenerateRequest) -> None:
-        """Queues a request."""
+        """Queues a request; one that samples without a seed gets one, so that it can be put off and computed anew."""
+        if request.sampling.seed is None:
+            sampling = structs.replace(request.sampling, seed=self._new_seed())
+            request = structs.replace(request, sampling=sampling)
         self._scheduler.add(request)
 
     def abort(self, request_id: int) -> None:
         """Ends a request and frees its cache; no more tokens of it come."""
         self._scheduler.abort(request_id)
-        self._runner.release(request_id)
 
     def step(self) -> list[TokenOutput]:
         """Runs one step; returns the tokens that it made."""
         batch = self._scheduler.schedule()
         if not batch.scheduled:
             return []
-        outputs = self._scheduler.update(batch, self._runner.run(batch))
-        for output in outputs:
-            if output.finish_reason:
-                self._runner.release(output.request_id)
-        return outputs
+        return self._scheduler.update(batch, self._runner.run(batch))

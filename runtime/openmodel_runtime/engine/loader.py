@@ -1,12 +1,14 @@
 """From checkpoint files to a model with its weights.
 
 Every tensor of the checkpoint must have a place and every parameter must be filled; what is missing, odd or of another
-shape is named. Tensors are copied out of the mapped files one at a time, so there is never a second copy of the model.
+shape is named. Tensors are copied out of the mapped files one at a time and packed one at a time, so there is never a
+second copy of the model.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -17,22 +19,30 @@ from openmodel_runtime.checkpoint.tensor_files import TensorEntry, tensor_entrie
 from openmodel_runtime.errors import CheckpointError
 from openmodel_runtime.models.blocks import CausalLM
 from openmodel_runtime.models.family import WeightPart
+from openmodel_runtime.models.layers import Numerics, pack_weights
 from openmodel_runtime.models.registry import family_of
 
 # Tensors that some exporters write and no model here needs: they are computed from the configuration.
 _DERIVED = (".rotary_emb.inv_freq",)
 
 
-def load_model(folder: Path, config: ModelConfig, dtype: torch.dtype) -> CausalLM:
-    """The model with its weights in `dtype`, on the CPU."""
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model that can run, and what it is made of."""
+
+    model: CausalLM
+    parameters: int
+    active_parameters: int
+    """Parameters that one token meets."""
+
+
+def load_model(folder: Path, config: ModelConfig, numerics: Numerics) -> LoadedModel:
+    """The model with its weights, on the CPU."""
     family = family_of(config.architecture)
     entries = tensor_entries(folder)
     parts = list(family.weights(config))
     _check_names(config, parts, entries)
-    with torch.device("meta"):
-        model = family.build(config)
-    model.to_empty(device="cpu")
-    model.to(dtype)
+    model = family.build(config, numerics)
     by_file: dict[Path, list[WeightPart]] = defaultdict(list)
     for part in parts:
         by_file[entries[part.name].file].append(part)
@@ -41,7 +51,19 @@ def load_model(folder: Path, config: ModelConfig, dtype: torch.dtype) -> CausalL
         with safe_open(file, framework="pt") as tensors:
             for part in wanted:
                 _fill(parameters[part.parameter].data[part.index or ...], tensors.get_tensor(part.name), part)
-    return model
+    total = sum(parameter.numel() for parameter in parameters.values())
+    idle = _idle_expert_parameters(parameters, config)
+    parameters.clear()
+    pack_weights(model)
+    return LoadedModel(model, total, total - idle)
+
+
+def _idle_expert_parameters(parameters: dict[str, torch.nn.Parameter], config: ModelConfig) -> int:
+    """Parameters of the experts that a token does not go to."""
+    if not config.num_experts:
+        return 0
+    experts = sum(parameter.numel() for name, parameter in parameters.items() if ".experts." in name)
+    return experts * (config.num_experts - config.num_experts_per_tok) // config.num_experts
 
 
 def _check_names(config: ModelConfig, parts: list[WeightPart], entries: dict[str, TensorEntry]) -> None:

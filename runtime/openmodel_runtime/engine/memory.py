@@ -1,4 +1,4 @@
-"""How many tokens of keys and values there is room for.
+"""How much memory there is, and how many blocks of keys and values it has room for.
 
 Knows what the process may use (its cgroup's limit, else the machine's memory) and what is left once the weights are in.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from openmodel_runtime.checkpoint.model_config import ModelConfig
 from openmodel_runtime.errors import DoesNotFit
 
 # cgroup v2, then v1. An unlimited v1 group reports a huge number, which the machine's memory bounds below.
@@ -51,16 +52,59 @@ def _anonymous_bytes() -> int:
     return held
 
 
-def kv_cache_tokens(memory: Memory, utilization: float, bytes_per_token: int, max_model_len: int) -> int:
-    """Tokens that fit beside the weights; DoesNotFit when not even one sequence of `max_model_len` does."""
-    free = int(memory.total * utilization) - memory.used
-    tokens = free // bytes_per_token
-    if tokens < max_model_len:
-        wanted = max_model_len * bytes_per_token
-        shorter = f"lower engine.maxModelLen to {tokens} or " if tokens > 0 else ""
-        raise DoesNotFit(
-            f"the cache of one sequence of {max_model_len} tokens needs {wanted} bytes and {max(free, 0)} are left of "
-            f"{memory.total} at memoryUtilization {utilization}: {shorter}"
-            f"raise the memory limit to {int((memory.used + wanted) / utilization)} bytes"
+@dataclass(frozen=True, slots=True)
+class MemoryBill:
+    """What the memory of a rank is for, in bytes."""
+
+    total: int
+    """What the process may use."""
+    usable: int
+    """The share of it that `memoryUtilization` allows."""
+    held: int
+    """What is held once the weights are in: weights, interpreter, libraries' data, the rest of the pod."""
+    activations: int
+    """The most that a step needs beside."""
+    kv_cache: int
+    """The cache, as far as blocks fit; the system hands it out when it is first written."""
+
+    def __str__(self) -> str:
+        held, activations, cache = self.held >> 20, self.activations >> 20, self.kv_cache >> 20
+        return (
+            f"held {held} MiB, activations {activations} MiB, cache {cache} MiB, "
+            f"of {self.usable >> 20} MiB usable and {self.total >> 20} MiB in all"
         )
-    return tokens
+
+
+def activation_bytes(config: ModelConfig, rows: int, sampled: int, element_bytes: int) -> int:
+    """The most that a step of `rows` tokens, `sampled` of which get a next one, needs for what is computed on the way.
+
+    Counted generously: the residual stream with its norm and sum, the attention's projections, the widest of the
+    feed-forward block (every chosen expert has its own rows), and the logits with two copies for the sampler.
+    """
+    experts = max(1, config.num_experts_per_tok)
+    attention = (2 * config.num_heads + 2 * config.num_kv_heads) * config.head_dim
+    feed_forward = experts * (config.intermediate_size + 2 * config.hidden_size)
+    row = (3 * config.hidden_size + max(attention, feed_forward)) * element_bytes + 2 * config.head_dim * 4
+    return rows * row + 3 * 4 * sampled * config.vocab_size
+
+
+def kv_cache_blocks(memory: Memory, utilization: float, activations: int, block_bytes: int, blocks_needed: int) -> int:
+    """Blocks that fit beside what is held; DoesNotFit when one sequence of the longest length would not.
+
+    Args:
+        memory: as it is with the weights in.
+        utilization: share of the memory that may be used.
+        activations: bytes that a step needs.
+        block_bytes: bytes of a block in all layers.
+        blocks_needed: blocks of one sequence of the longest length.
+    """
+    free = int(memory.total * utilization) - memory.used - activations
+    blocks = free // block_bytes
+    if blocks < blocks_needed:
+        wanted = blocks_needed * block_bytes
+        raise DoesNotFit(
+            f"the cache of one sequence of the longest length (engine.maxModelLen) needs {wanted} bytes and "
+            f"{max(free, 0)} are left of {memory.total} at memoryUtilization {utilization}: lower engine.maxModelLen "
+            f"or raise the memory limit to {int((memory.used + activations + wanted) / utilization)} bytes"
+        )
+    return blocks

@@ -4,22 +4,35 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from openmodel_runtime.request import GenerateRequest
+from openmodel_runtime.engine.block_pool import ContentName
+from openmodel_runtime.request import GenerateRequest, TokenLogprob
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Sequence:
-    """Tokens of a request so far, and how many of them are computed."""
+    """Tokens of a request so far, how many of them are computed, and the blocks that hold their keys and values."""
 
     request: GenerateRequest
     max_length: int
     """Tokens of prompt and completion that it may reach."""
+    arrival: int
+    """Its place in the order of arrival."""
     tokens: list[int] = field(default_factory=list)
     num_computed: int = 0
-    """Tokens whose keys and values are in the cache."""
+    """Tokens whose keys and values are in the cache for good: a step that ran has been booked."""
+    cached_prompt_tokens: int = 0
+    """Tokens of the prompt that the prefix cache had when the sequence was first admitted."""
+    blocks: list[int] = field(default_factory=list)
+    """Blocks of the cache in order; they may reach beyond what is computed."""
+    names: list[ContentName] = field(default_factory=list)
+    """Names of the full blocks of `tokens`, as far as they were needed."""
+    num_named: int = 0
+    """Blocks of `blocks` that the pool knows by name."""
+    stop_token_ids: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
         self.tokens = list(self.request.prompt)
+        self.stop_token_ids = frozenset(self.request.sampling.stop_token_ids)
 
     @property
     def num_remaining(self) -> int:
@@ -46,7 +59,21 @@ class ScheduledSequence:
 
 
 @dataclass(frozen=True, slots=True)
+class SampledToken:
+    """What the sampler chose for a sequence."""
+
+    token: int
+    logprob: float | None = None
+    top_logprobs: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
-    """What one step computes."""
+    """What one step computes. Running it again computes the same: nothing is booked before `Scheduler.update`."""
 
     scheduled: tuple[ScheduledSequence, ...]
+
+    @property
+    def num_tokens(self) -> int:
+        """Rows of the step."""
+        return sum(item.num_tokens for item in self.scheduled)

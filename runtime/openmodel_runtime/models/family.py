@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from openmodel_runtime.checkpoint.model_config import ModelConfig
 from openmodel_runtime.models.blocks import CausalLM
+from openmodel_runtime.models.layers import Numerics
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,7 @@ class WeightPart:
 
 @dataclass(frozen=True, slots=True)
 class ModelFamily:
-    """A family: built on the meta device, filled by the loader from `weights`."""
+    """A family: built empty, filled by the loader from `weights`."""
 
-    build: Callable[[ModelConfig], CausalLM]
+    build: Callable[[ModelConfig, Numerics], CausalLM]
     weights: Callable[[ModelConfig], Iterator[WeightPart]]

@@ -43,6 +43,8 @@ class Loaded(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     active_parameters: int
     """Parameters that one token meets."""
     dtype: str
+    kernels: str
+    """Backend and capability that compute."""
     weight_bytes: int
     vocab_size: int
     """Token ids are less than this."""

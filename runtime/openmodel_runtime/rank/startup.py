@@ -5,23 +5,30 @@ Checks what can be checked before memory is spent: the configuration, then the f
 
 from __future__ import annotations
 
+import logging
+import secrets
 import time
 from pathlib import Path
 
 import torch
 
+from openmodel_kernels.interface import Kernels
+from openmodel_kernels.select import select_kernels
 from openmodel_runtime.checkpoint.generation_config import read_eos_token_ids
 from openmodel_runtime.checkpoint.model_config import ModelConfig, parse_model_config, read_json
 from openmodel_runtime.config import EngineConfig
 from openmodel_runtime.engine.engine import Engine
 from openmodel_runtime.engine.loader import load_model
-from openmodel_runtime.engine.memory import kv_cache_tokens, read_memory
+from openmodel_runtime.engine.memory import MemoryBill, activation_bytes, kv_cache_blocks, read_memory
 from openmodel_runtime.engine.model_runner import ModelRunner
-from openmodel_runtime.engine.scheduler import Scheduler
+from openmodel_runtime.engine.scheduler import Scheduler, SchedulerLimits
 from openmodel_runtime.errors import InvalidSetting, UnsupportedModel
-from openmodel_runtime.models.blocks import CausalLM
+from openmodel_runtime.models.layers import Numerics, weight_bytes
 from openmodel_runtime.rank.messages import Loaded, Start
 
+_log = logging.getLogger(__name__)
+# Tokens of prompts in a step. More would not multiply faster on a CPU, and would hold up everybody's next token.
+_CPU_PROMPT_TOKENS = 512
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 
 
@@ -33,35 +40,62 @@ def build_engine(start: Start) -> tuple[Engine, Loaded]:
     config = parse_model_config(raw)
     dtype = _dtype(settings, config)
     max_model_len = _max_model_len(settings, config)
-    torch.set_num_threads(settings.threads)
-    model = load_model(folder, config, dtype)
-    cache_tokens = kv_cache_tokens(
-        read_memory(),
-        settings.memory_utilization,
-        config.kv_bytes_per_token(dtype.itemsize),
-        max_model_len,
-    )
+    kernels = _kernels(settings, config, dtype)
+    loaded = load_model(folder, config, Numerics(kernels, dtype))
+    limits, bill = _limits(settings, config, kernels, dtype.itemsize, max_model_len)
+    _log.info("%s computes; memory: %s", kernels.name, bill)
+    caches = [
+        kernels.new_cache(limits.num_blocks, config.num_kv_heads, config.head_dim, dtype)
+        for _ in range(config.num_layers)
+    ]
     eos = read_eos_token_ids(folder, raw)
-    scheduler = Scheduler(
+    runner = ModelRunner(loaded.model, caches, eos)
+    return Engine(Scheduler(limits, eos), runner, lambda: secrets.randbits(64)), Loaded(
+        architecture=config.architecture,
+        parameters=loaded.parameters,
+        active_parameters=loaded.active_parameters,
+        dtype=str(dtype).removeprefix("torch."),
+        kernels=kernels.name,
+        weight_bytes=weight_bytes(loaded.model),
+        vocab_size=config.vocab_size,
+        max_model_len=max_model_len,
+        kv_cache_tokens=limits.num_blocks * limits.block_tokens,
+        load_seconds=time.monotonic() - began,
+    )
+
+
+def _kernels(settings: EngineConfig, config: ModelConfig, dtype: torch.dtype) -> Kernels:
+    try:
+        kernels = select_kernels(settings.kernels, config.head_dim, dtype)
+    except ValueError as error:
+        raise InvalidSetting(str(error)) from None
+    kernels.set_num_threads(settings.threads)
+    return kernels
+
+
+def _limits(
+    settings: EngineConfig, config: ModelConfig, kernels: Kernels, element_bytes: int, max_model_len: int
+) -> tuple[SchedulerLimits, MemoryBill]:
+    prompt_tokens = min(settings.max_num_batched_tokens, _CPU_PROMPT_TOKENS)
+    rows = min(settings.max_num_batched_tokens, prompt_tokens + settings.max_num_seqs)
+    activations = activation_bytes(config, rows, settings.max_num_seqs, element_bytes)
+    block_bytes = kernels.block_tokens * config.kv_bytes_per_token(element_bytes)
+    memory = read_memory()
+    needed = -(-max_model_len // kernels.block_tokens)
+    fitting = kv_cache_blocks(memory, settings.memory_utilization, activations, block_bytes, needed)
+    # More than every sequence at its longest would never be held.
+    blocks = min(fitting, settings.max_num_seqs * needed)
+    limits = SchedulerLimits(
         max_model_len=max_model_len,
         max_num_seqs=settings.max_num_seqs,
         max_num_batched_tokens=settings.max_num_batched_tokens,
-        kv_cache_tokens=cache_tokens,
-        eos_token_ids=eos,
+        max_prompt_tokens=prompt_tokens,
+        num_blocks=blocks,
+        block_tokens=kernels.block_tokens,
+        prefix_caching=settings.prefix_caching,
     )
-    engine = Engine(scheduler, ModelRunner(model, eos))
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    return engine, Loaded(
-        architecture=config.architecture,
-        parameters=parameters,
-        active_parameters=parameters - _idle_expert_parameters(model, config),
-        dtype=str(dtype).removeprefix("torch."),
-        weight_bytes=sum(parameter.nbytes for parameter in model.parameters()),
-        vocab_size=config.vocab_size,
-        max_model_len=max_model_len,
-        kv_cache_tokens=cache_tokens,
-        load_seconds=time.monotonic() - began,
-    )
+    usable = int(memory.total * settings.memory_utilization)
+    return limits, MemoryBill(memory.total, usable, memory.used, activations, blocks * block_bytes)
 
 
 def _dtype(settings: EngineConfig, config: ModelConfig) -> torch.dtype:
@@ -81,15 +115,3 @@ def _max_model_len(settings: EngineConfig, config: ModelConfig) -> int:
             f"engine.maxModelLen {settings.max_model_len} is more than the {longest} positions the model was made for"
         )
     return settings.max_model_len or longest
-
-
-def _idle_expert_parameters(model: CausalLM, config: ModelConfig) -> int:
-    """Parameters of the experts that a token does not go to."""
-    if not config.num_experts:
-        return 0
-    experts = sum(
-        parameter.numel()
-        for name, parameter in model.named_parameters()
-        if name.endswith(("feed_forward.gate_up", "feed_forward.down"))
-    )
-    return experts * (config.num_experts - config.num_experts_per_tok) // config.num_experts

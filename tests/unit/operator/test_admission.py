@@ -15,7 +15,7 @@ def refused(**fields: Any) -> list[str]:
 
 def test_a_small_spec_is_admitted() -> None:
     assert refused() == []
-    assert refused(engine={"dtype": "float32", "quantization": "none", "prefixCaching": False}, replicas=3) == []
+    assert refused(engine={"dtype": "float32", "quantization": "none", "prefixCaching": True}, replicas=3) == []
     assert refused(parallelism={"expert": 1, "tensor": 1, "redundantExperts": 0}) == []
 
 
@@ -25,7 +25,6 @@ def test_a_small_spec_is_admitted() -> None:
         ({"parallelism": {"expert": 2}}, "spec.parallelism.expert"),
         ({"accelerator": {"resourceName": "nvidia.com/gpu"}}, "spec.accelerator"),
         ({"engine": {"quantization": "int8"}}, "spec.engine.quantization"),
-        ({"engine": {"prefixCaching": True}}, "spec.engine.prefixCaching"),
         ({"autoscaling": {"maxReplicas": 2}}, "spec.autoscaling"),
         ({"rollout": {"verify": {"configMap": "x"}}}, "spec.rollout.verify"),
         ({"rollout": {"paused": True}}, "spec.rollout.paused"),

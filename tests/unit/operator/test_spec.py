@@ -45,7 +45,7 @@ def test_effective_values_name_every_default() -> None:
         "maxNumSeqs": 256,
         "maxNumBatchedTokens": 8192,
         "memoryUtilization": 0.9,
-        "prefixCaching": False,
+        "prefixCaching": True,
     }
     assert effective_values(a_spec(engine={"maxModelLen": 5}))["engine"]["maxModelLen"] == 5
 

@@ -15,12 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from checkpoints import write_tiny_llama
+from openmodel_kernels.reference.kernels import ReferenceKernels
 from openmodel_runtime.checkpoint.generation_config import read_default_sampling, read_eos_token_ids
 from openmodel_runtime.checkpoint.model_card import card_license
 from openmodel_runtime.checkpoint.model_config import parse_model_config, read_json
 from openmodel_runtime.checkpoint.tensor_files import read_header, tensor_entries
 from openmodel_runtime.engine.loader import load_model
 from openmodel_runtime.errors import CheckpointError, UnsupportedModel
+from openmodel_runtime.models.layers import Numerics
 
 
 @pytest.fixture
@@ -30,7 +32,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 def load(folder: Path) -> None:
-    load_model(folder, parse_model_config(read_json(folder / "config.json")), torch.float32)
+    config = parse_model_config(read_json(folder / "config.json"))
+    load_model(folder, config, Numerics(ReferenceKernels(), torch.float32))
 
 
 def change_config(folder: Path, **changes: object) -> None:

@@ -1,0 +1,115 @@
+#include <algorithm>
+#include <cstring>
+
+#include "layout.h"
+#include "ops.h"
+#include "threads.h"
+
+namespace openmodel {
+namespace {
+
+long head_block_bytes(const HeadShape& shape) { return static_cast<long>(kBlock) * shape.head_dim * bytes_of(shape.dtype); }
+
+template <class T>
+void put_token(const HeadShape& shape, const T* k, const T* v, T* keys, T* values, int offset) {
+  const int pair = pair_of(shape.dtype);
+  for (int c = 0; c < shape.head_dim; ++c) {
+    keys[packed_index(c, offset, kBlock, pair)] = k[c];
+    values[packed_index(offset, c, shape.head_dim, pair)] = v[c];
+  }
+}
+
+// The rows of one sequence that lie in one block.
+struct BlockRows { long row, rows; int offset; int32_t block; };
+
+std::vector<BlockRows> rows_by_block(const AttentionStep& step) {
+  std::vector<BlockRows> parts;
+  for (const auto& sequence : step.sequences) {
+    for (long done = 0; done < sequence.rows;) {
+      const long position = sequence.context + done;
+      const int offset = static_cast<int>(position % kBlock);
+      const long rows = std::min<long>(sequence.rows - done, kBlock - offset);
+      parts.push_back({sequence.row + done, rows, offset, sequence.table[position / kBlock]});
+      done += rows;
+    }
+  }
+  return parts;
+}
+
+struct HeadTask { long sequence; int kv_head; long first_row; int rows; long cost; };
+
+std::vector<HeadTask> head_tasks(const HeadShape& shape, const AttentionStep& step) {
+  std::vector<HeadTask> tasks;
+  const int group = shape.heads / shape.kv_heads;
+  for (size_t s = 0; s < step.sequences.size(); ++s) {
+    const auto& sequence = step.sequences[s];
+    const long grid = sequence.rows * group;
+    for (long first = 0; first < grid; first += kRows) {
+      const int rows = static_cast<int>(std::min<long>(kRows, grid - first));
+      const long blocks = (sequence.context + (first + rows - 1) / group) / kBlock + 1;
+      for (int head = 0; head < shape.kv_heads; ++head)
+        tasks.push_back({static_cast<long>(s), head, first, rows, blocks * (rows > 16 ? 2 : 1)});
+    }
+  }
+  // The longest first, so that none is left alone at the end.
+  std::stable_sort(tasks.begin(), tasks.end(), [](const HeadTask& a, const HeadTask& b) { return a.cost > b.cost; });
+  return tasks;
+}
+
+}  // namespace
+
+void write_cache(const HeadShape& shape, const AttentionStep& step, void* qkv, const float* cos, const float* sin,
+                 const LayerCache& cache) {
+  const long element = bytes_of(shape.dtype), bytes = head_block_bytes(shape);
+  const long q_bytes = shape.heads * shape.head_dim * element, kv_bytes = shape.kv_heads * shape.head_dim * element;
+  const long row_bytes = q_bytes + 2 * kv_bytes;
+  const auto parts = rows_by_block(step);
+  team().run(static_cast<long>(parts.size()), [&](long task, int) {
+    const BlockRows& part = parts[task];
+    char* keys = cache.keys + part.block * shape.kv_heads * bytes;
+    char* values = cache.values + part.block * shape.kv_heads * bytes;
+    // What another sequence left behind has weight 0, and 0 times a NaN would be one.
+    if (part.offset == 0) std::memset(values, 0, shape.kv_heads * bytes);
+    for (long i = 0; i < part.rows; ++i) {
+      const long row = part.row + i;
+      char* at = static_cast<char*>(qkv) + row * row_bytes;
+      const long angles = row * (shape.rotary_dim / 2);
+      isa().rotary[static_cast<int>(shape.dtype)](at, shape.heads + shape.kv_heads, shape.head_dim, shape.rotary_dim,
+                                                  cos + angles, sin + angles);
+      for (int head = 0; head < shape.kv_heads; ++head) {
+        const char* k = at + q_bytes + head * shape.head_dim * element;
+        const char* v = k + kv_bytes;
+        const int offset = part.offset + static_cast<int>(i);
+        if (element == 4)
+          put_token(shape, reinterpret_cast<const uint32_t*>(k), reinterpret_cast<const uint32_t*>(v),
+                    reinterpret_cast<uint32_t*>(keys + head * bytes), reinterpret_cast<uint32_t*>(values + head * bytes),
+                    offset);
+        else
+          put_token(shape, reinterpret_cast<const uint16_t*>(k), reinterpret_cast<const uint16_t*>(v),
+                    reinterpret_cast<uint16_t*>(keys + head * bytes), reinterpret_cast<uint16_t*>(values + head * bytes),
+                    offset);
+      }
+    }
+  });
+}
+
+void paged_attention(const HeadShape& shape, const AttentionStep& step, const void* qkv, const LayerCache& cache,
+                     float scale, void* out) {
+  const long element = bytes_of(shape.dtype), bytes = head_block_bytes(shape);
+  const int group = shape.heads / shape.kv_heads;
+  const long in_stride = static_cast<long>(shape.heads + 2 * shape.kv_heads) * shape.head_dim;
+  const long out_stride = static_cast<long>(shape.heads) * shape.head_dim;
+  const auto tasks = head_tasks(shape, step);
+  team().run(static_cast<long>(tasks.size()), [&](long index, int) {
+    const HeadTask& task = tasks[index];
+    const auto& sequence = step.sequences[task.sequence];
+    const long head = static_cast<long>(task.kv_head) * group * shape.head_dim;
+    isa().attention[static_cast<int>(shape.dtype)](AttentionArgs{
+        static_cast<const char*>(qkv) + (sequence.row * in_stride + head) * element, in_stride, shape.head_dim, group,
+        static_cast<int>(task.first_row), task.rows, sequence.context, sequence.table,
+        cache.keys + task.kv_head * bytes, cache.values + task.kv_head * bytes, shape.kv_heads * bytes, scale,
+        static_cast<char*>(out) + (sequence.row * out_stride + head) * element, out_stride});
+  });
+}
+
+}  // namespace openmodel

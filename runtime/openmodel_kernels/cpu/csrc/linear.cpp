@@ -1,0 +1,146 @@
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+
+#include "layout.h"
+#include "ops.h"
+#include "threads.h"
+
+namespace openmodel {
+namespace {
+
+const Isa* chosen = nullptr;
+
+// Up to here two panels are taken at once (isa.h).
+constexpr long kFewRows = 16;
+constexpr long kTasksPerThread = 6;
+
+// Rows whose length is no whole number of steps, followed by zeros.
+const char* padded(const Weight& w, const void* x, long rows, std::vector<char>& scratch) {
+  if (w.k == w.k_padded) return static_cast<const char*>(x);
+  const long from = w.k * bytes_of(w.dtype), to = w.k_padded * bytes_of(w.dtype);
+  scratch.assign(rows * to, 0);
+  for (long row = 0; row < rows; ++row) std::memcpy(&scratch[row * to], static_cast<const char*>(x) + row * from, from);
+  return scratch.data();
+}
+
+struct Task { RowGroup rows; long panel, panels; };
+
+void run_task(const Weight& w, const Task& task, const char* x, Epilogue epilogue, const void* residual, void* out) {
+  alignas(64) float sums[kPanelRows * kPanel];
+  const int dtype = static_cast<int>(w.dtype);
+  const long element = bytes_of(w.dtype), out_element = epilogue == Epilogue::kFloat ? 4 : element;
+  const long width = epilogue == Epilogue::kSwiGLU ? kPanel / 2 : kPanel;
+  const long row = task.rows.begin;
+  const int rows = static_cast<int>(task.rows.end - row);
+  for (long p = task.panel; p < task.panel + task.panels;) {
+    const int panels = rows <= kFewRows && p + 2 <= task.panel + task.panels ? 2 : 1;
+    isa().panel[dtype](x + row * w.k_padded * element, w.k_padded, rows, w.panel(task.rows.group, p), w.panel_bytes,
+                       panels, w.k_padded, sums);
+    for (int i = 0; i < panels; ++i) {
+      const long column = (p + i) * width;
+      const long at = row * w.out_columns + column;
+      StoreArgs args{sums + i * kPanel, static_cast<long>(panels) * kPanel, rows,
+                     static_cast<int>(std::min(width, w.out_columns - column)),
+                     static_cast<char*>(out) + at * out_element, w.out_columns,
+                     residual ? static_cast<const char*>(residual) + at * element : nullptr};
+      isa().store[dtype](epilogue, args);
+    }
+    p += panels;
+  }
+}
+
+}  // namespace
+
+const Isa& isa() {
+  if (!chosen) chosen = best_isa();
+  return *chosen;
+}
+
+bool use_isa(const char* name) {
+  const Isa* found = find_isa(name);
+  if (found) chosen = found;
+  return found;
+}
+
+void Weight::Free::operator()(char* p) const { std::free(p); }
+
+Weight::Weight(Dtype dtype, long groups, long rows, long k, bool gated)
+    : dtype(dtype), groups(groups), rows(rows), k(k), k_padded(round_up(k, kKStep)), gated(gated),
+      panels(gated ? (rows / 2 + 15) / 16 : (rows + kPanel - 1) / kPanel),
+      panel_bytes(k_padded * kPanel * bytes_of(dtype)), out_columns(gated ? rows / 2 : rows) {
+  const long size = round_up(std::max<long>(bytes(), 1), 64);
+  data_.reset(static_cast<char*>(std::aligned_alloc(64, size)));
+  if (!data_) throw std::bad_alloc();
+  std::memset(data_.get(), 0, size);
+}
+
+// Panel and column of a row.
+static std::pair<long, long> place(const Weight& w, long row) {
+  if (!w.gated) return {row / kPanel, row % kPanel};
+  const long half = w.rows / 2, index = row % half;
+  return {index / 16, index % 16 + (row < half ? 0 : 16)};
+}
+
+void Weight::pack(long group, const void* dense) {
+  const long element = bytes_of(dtype);
+  const int pair = pair_of(dtype);
+  team().run(panels, [&](long index, int) {
+    char* to = const_cast<char*>(panel(group, index));
+    for (long column = 0; column < kPanel; ++column) {
+      const long half = rows / 2;
+      const long row = gated ? index * 16 + column % 16 + (column < 16 ? 0 : half) : index * kPanel + column;
+      if (gated ? index * 16 + column % 16 >= half : row >= rows) continue;
+      const char* from = static_cast<const char*>(dense) + row * k * element;
+      if (element == 4) {
+        for (long i = 0; i < k; ++i)
+          reinterpret_cast<uint32_t*>(to)[packed_index(i, column, kPanel, pair)] = reinterpret_cast<const uint32_t*>(from)[i];
+      } else {
+        for (long i = 0; i < k; ++i)
+          reinterpret_cast<uint16_t*>(to)[packed_index(i, column, kPanel, pair)] = reinterpret_cast<const uint16_t*>(from)[i];
+      }
+    }
+  });
+}
+
+void Weight::unpack_row(long row, void* out) const {
+  const auto [index, column] = place(*this, row);
+  const char* from = panel(0, index);
+  const long element = bytes_of(dtype);
+  const int pair = pair_of(dtype);
+  for (long i = 0; i < k; ++i)
+    std::memcpy(static_cast<char*>(out) + i * element, from + packed_index(i, column, kPanel, pair) * element, element);
+}
+
+void linear(const Weight& w, const void* x, const std::vector<RowGroup>& groups, Epilogue epilogue, const void* residual,
+            void* out) {
+  std::vector<char> scratch;
+  const char* rows = padded(w, x, groups.empty() ? 0 : groups.back().end, scratch);
+  long used = 0;
+  for (const RowGroup& group : groups) used += group.end > group.begin;
+  const long wanted = std::max<long>(1, used * w.panels / (kTasksPerThread * team().size()));
+  std::vector<Task> tasks;
+  for (const RowGroup& group : groups) {
+    const long chunk = group.end - group.begin <= kFewRows ? round_up(wanted, 2) : wanted;
+    for (long begin = group.begin; begin < group.end; begin += kPanelRows) {
+      const RowGroup part{group.group, begin, std::min<long>(group.end, begin + kPanelRows)};
+      for (long p = 0; p < w.panels; p += chunk) tasks.push_back({part, p, std::min(chunk, w.panels - p)});
+    }
+  }
+  team().run(static_cast<long>(tasks.size()),
+             [&](long task, int) { run_task(w, tasks[task], rows, epilogue, residual, out); });
+}
+
+void rms_norm(Dtype dtype, const void* x, const void* weight, long rows, long columns, float eps, void* out) {
+  const long row_bytes = columns * bytes_of(dtype);
+  constexpr long kTaskBytes = 64 << 10;
+  const long chunk = std::max<long>(1, kTaskBytes / row_bytes);
+  team().run((rows + chunk - 1) / chunk, [&](long task, int) {
+    for (long row = task * chunk; row < std::min(rows, (task + 1) * chunk); ++row)
+      isa().rms_norm[static_cast<int>(dtype)](static_cast<const char*>(x) + row * row_bytes, weight, columns, eps,
+                                              static_cast<char*>(out) + row * row_bytes);
+  });
+}
+
+}  // namespace openmodel

@@ -1,0 +1,57 @@
+// A team of threads that share the tasks of one operation after another.
+//
+// A step of a small model is hundreds of operations of a few microseconds each, so a member that has run out of tasks
+// spins for a moment before it sleeps; an idle team costs nothing. Tasks are taken one by one: a member that the kernel
+// puts aside holds up one task, not a fixed share. Which member runs a task never changes what the task computes.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <thread>
+#include <vector>
+
+namespace openmodel {
+
+class ThreadTeam {
+ public:
+  static constexpr int kMaxThreads = 256;
+
+  explicit ThreadTeam(int threads);
+  ~ThreadTeam();
+  ThreadTeam(const ThreadTeam&) = delete;
+  ThreadTeam& operator=(const ThreadTeam&) = delete;
+
+  int size() const { return static_cast<int>(workers_.size()) + 1; }
+
+  // Calls body(task, member) once for each task in [0, tasks); returns when all have returned. `member` is less than
+  // size() and is the caller's own while the body runs. Not reentrant, one caller at a time.
+  template <class Body>
+  void run(long tasks, Body&& body) {
+    auto call = [](void* context, long task, int member) { (*static_cast<Body*>(context))(task, member); };
+    run_tasks(tasks, call, &body);
+  }
+
+ private:
+  using Call = void (*)(void*, long, int);
+
+  void run_tasks(long tasks, Call call, void* context);
+  void work(int member);
+  bool take_and_run(uint32_t job, int member);
+
+  // Number of the job in the upper half, next task of it in the lower: taking a task of a job that is over must fail.
+  std::atomic<uint64_t> ticket_{0};
+  std::atomic<uint32_t> job_{0};
+  std::atomic<uint32_t> tasks_{0};
+  std::atomic<uint32_t> done_{0};
+  std::atomic<Call> call_{nullptr};
+  std::atomic<void*> context_{nullptr};
+  std::atomic<int> sleeping_{0};
+  std::atomic<bool> stop_{false};
+  std::vector<std::thread> workers_;
+};
+
+// The process's team, of the size that was set last; made at its first use.
+ThreadTeam& team();
+void set_num_threads(int threads);
+
+}  // namespace openmodel

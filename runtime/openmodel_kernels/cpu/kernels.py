@@ -1,0 +1,98 @@
+"""The compiled backend: hands tensors to the extension.
+
+Importing this module fails with ImportError where the extension was not built.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from openmodel_kernels.cpu import _cpu
+from openmodel_kernels.interface import LayerCache, PackedWeight, Routing, SequenceRows
+
+DTYPES = (torch.bfloat16, torch.float16, torch.float32)
+
+
+def takes_head_dim(head_dim: int) -> bool:
+    """True for heads that the attention is written for."""
+    return head_dim % 16 == 0 and head_dim <= _cpu.MAX_HEAD_DIM
+
+
+class CpuKernels:
+    """The operations of `interface.Kernels`, on the CPU."""
+
+    block_tokens = _cpu.BLOCK_TOKENS
+
+    @property
+    def name(self) -> str:
+        """Such as "cpu/amx_bf16"."""
+        return f"cpu/{_cpu.capability()}"
+
+    def pack(self, weight_ND: Tensor, *, gated: bool = False) -> PackedWeight:
+        """A copy of the weight in panels of output columns."""
+        return _cpu.pack(weight_ND, gated)
+
+    def rows(self, weight: PackedWeight, index_T: Tensor) -> Tensor:
+        """Rows, picked out of the panels."""
+        assert isinstance(weight, _cpu.Weight)
+        return _cpu.weight_rows(weight, index_T)
+
+    def linear(self, x_TD: Tensor, weight: PackedWeight, residual_TN: Tensor | None = None) -> Tensor:
+        """The product with its gate or residual in one pass."""
+        assert isinstance(weight, _cpu.Weight)
+        return _cpu.linear(weight, x_TD, residual_TN, False)
+
+    def logits(self, x_TD: Tensor, weight: PackedWeight) -> Tensor:
+        """The product in float32."""
+        assert isinstance(weight, _cpu.Weight)
+        return _cpu.linear(weight, x_TD, None, True)
+
+    def rms_norm(self, x_TD: Tensor, weight_D: Tensor, eps: float) -> Tensor:
+        """Normalizes each row."""
+        return _cpu.rms_norm(x_TD, weight_D, eps)
+
+    def new_cache(self, blocks: int, kv_heads: int, head_dim: int, dtype: torch.dtype) -> LayerCache:
+        """Blocks in the order of csrc/layout.h. The system hands out the memory when it is first written."""
+        shape = (blocks, kv_heads, self.block_tokens * head_dim)
+        return LayerCache(torch.empty(shape, dtype=dtype), torch.empty(shape, dtype=dtype))
+
+    def attention_step(self, sequences: Sequence[SequenceRows]) -> _cpu.AttentionStep:
+        """Rows and block tables in the extension's own form."""
+        return _cpu.attention_step(
+            [(part.row, part.rows, part.context) for part in sequences], [list(part.blocks) for part in sequences]
+        )
+
+    def write_cache(
+        self, step: _cpu.AttentionStep, qkv_TX: Tensor, heads: int, cos_TC: Tensor, sin_TC: Tensor, cache: LayerCache
+    ) -> None:
+        """Rotates in place and writes, block by block."""
+        _cpu.write_cache(step, qkv_TX, heads, cos_TC, sin_TC, cache.keys_BGX, cache.values_BGX)
+
+    def attention(
+        self, step: _cpu.AttentionStep, qkv_TX: Tensor, heads: int, cache: LayerCache, scale: float
+    ) -> Tensor:
+        """All sequences and heads at once."""
+        return _cpu.paged_attention(step, qkv_TX, heads, cache.keys_BGX, cache.values_BGX, scale)
+
+    def route(self, logits_TE: Tensor, top_k: int, *, renormalize: bool) -> Routing:
+        """Softmax and the best K."""
+        return Routing(*_cpu.route_softmax(logits_TE, top_k, renormalize))
+
+    def experts(
+        self, x_TD: Tensor, routing: Routing, gate_up: PackedWeight, down: PackedWeight, residual_TD: Tensor | None
+    ) -> Tensor:
+        """Rows sorted by expert, two grouped products, and each token's slots summed in order."""
+        assert isinstance(gate_up, _cpu.Weight)
+        assert isinstance(down, _cpu.Weight)
+        slots, places, offsets = _cpu.sort_by_expert(routing.experts_TK, gate_up.groups)
+        rows_RD = _cpu.gather_rows(x_TD, slots, routing.experts_TK.shape[1])
+        out_RD = _cpu.grouped_linear(down, _cpu.grouped_linear(gate_up, rows_RD, offsets), offsets)
+        return _cpu.combine(out_RD, places, routing.weights_TK, residual_TD)
+
+    def set_num_threads(self, threads: int) -> None:
+        """The extension's threads and torch's."""
+        _cpu.set_num_threads(threads)
+        torch.set_num_threads(threads)

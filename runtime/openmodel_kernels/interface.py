@@ -1,0 +1,125 @@
+"""What the operations mean, whoever computes them.
+
+T rows of a step (tokens of all its sequences, one after another), D input and N output dimension of a linear layer,
+H query heads, G key/value heads, C head dimension, E experts, K experts a token, V vocabulary, L layers.
+
+Every operation is row-invariant: a row of the result depends on that row of the input alone (attention: on the row and
+the cached tokens before it), bit for bit. This is what makes prefill equal decode, and a request's answer independent
+of its company.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceRows:
+    """One sequence's part of a step."""
+
+    row: int
+    """Its first row in the step."""
+    rows: int
+    """How many rows it has."""
+    context: int
+    """Tokens of it that are cached before this step."""
+    blocks: Sequence[int]
+    """Blocks of the cache that hold its tokens, this step's included, in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Routing:
+    """Which experts a token goes to, and with which weight."""
+
+    experts_TK: Tensor
+    """int32, the best expert first."""
+    weights_TK: Tensor
+    """float32."""
+
+
+@dataclass(frozen=True, slots=True)
+class LayerCache:
+    """Keys and values of one layer, in blocks of `block_tokens` tokens; the order inside a block is the backend's."""
+
+    keys_BGX: Tensor
+    values_BGX: Tensor
+
+
+class PackedWeight(Protocol):
+    """A weight in the form that a backend multiplies with."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it takes."""
+
+
+class Kernels(Protocol):
+    """The operations for one kind of device."""
+
+    @property
+    def name(self) -> str:
+        """Backend and capability; part of the numerics fingerprint."""
+
+    @property
+    def block_tokens(self) -> int:
+        """Tokens of a key/value block."""
+
+    def pack(self, weight_ND: Tensor, *, gated: bool = False) -> PackedWeight:
+        """A weight (N, D), or one an expert (E, N, D), to multiply with.
+
+        `gated`: the upper half of the rows are gates, the lower half ups, and the product is silu(gate) * up.
+        """
+
+    def rows(self, weight: PackedWeight, index_T: Tensor) -> Tensor:
+        """Rows of a packed weight, (T, D): an embedding that shares its weight with the head."""
+
+    def linear(self, x_TD: Tensor, weight: PackedWeight, residual_TN: Tensor | None = None) -> Tensor:
+        """x times the weight's transpose, plus the residual, (T, N) or (T, N / 2) when gated; sums in float32."""
+
+    def logits(self, x_TD: Tensor, weight: PackedWeight) -> Tensor:
+        """The same product in float32, (T, N)."""
+
+    def rms_norm(self, x_TD: Tensor, weight_D: Tensor, eps: float) -> Tensor:
+        """Root-mean-square normalization (Zhang and Sennrich, 2019), computed in float32."""
+
+    def new_cache(self, blocks: int, kv_heads: int, head_dim: int, dtype: torch.dtype) -> LayerCache:
+        """An empty cache of one layer."""
+
+    def attention_step(self, sequences: Sequence[SequenceRows]) -> Any:
+        """What attention needs to know of a step, made once for all layers."""
+
+    def write_cache(
+        self, step: Any, qkv_TX: Tensor, heads: int, cos_TC: Tensor, sin_TC: Tensor, cache: LayerCache
+    ) -> None:
+        """Rotates queries and keys in place, and writes keys and values to their blocks.
+
+        Args:
+            step: from `attention_step`.
+            qkv_TX: queries, keys and values side by side, (T, (H + 2G) * C).
+            heads: H.
+            cos_TC: cosines of each row's angles, float32, (T, C / 2) or fewer: what lies beyond is not rotated.
+            sin_TC: the sines.
+            cache: the layer's cache.
+        """
+
+    def attention(self, step: Any, qkv_TX: Tensor, heads: int, cache: LayerCache, scale: float) -> Tensor:
+        """Causal softmax attention of each row over its sequence's cached tokens up to itself, (T, H * C).
+
+        Grouped queries: query head h reads key/value head h * G // H.
+        """
+
+    def route(self, logits_TE: Tensor, top_k: int, *, renormalize: bool) -> Routing:
+        """Softmax over all experts in float32, and the best K; the lower expert wins a tie."""
+
+    def experts(
+        self, x_TD: Tensor, routing: Routing, gate_up: PackedWeight, down: PackedWeight, residual_TD: Tensor | None
+    ) -> Tensor:
+        """The residual plus the weighted sum of each token's experts, added in the order of its slots, (T, D)."""
+
+    def set_num_threads(self, threads: int) -> None:
+        """Threads that the operations use."""

@@ -1,0 +1,148 @@
+"""Every backend computes what the plainest way to write the operation computes, in float64."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import silu
+
+from openmodel_kernels.interface import SequenceRows
+from openmodel_kernels.rotary import inverse_frequencies, rotary_tables
+
+from .backends import TOLERANCE, all_backends, all_dtypes, backend
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
+
+
+def close(ours: Tensor, plain: Tensor, dtype: torch.dtype) -> bool:
+    return torch.allclose(ours.double(), plain, atol=TOLERANCE[dtype], rtol=TOLERANCE[dtype])
+
+
+@all_backends
+@all_dtypes
+@pytest.mark.parametrize(("rows", "inputs", "outputs"), [(1, 64, 32), (5, 200, 72), (33, 576, 8), (300, 32, 100)])
+def test_linear(name: str, dtype: torch.dtype, rows: int, inputs: int, outputs: int) -> None:
+    kernels = backend(name)
+    x, weight = torch.randn(rows, inputs).to(dtype), (torch.randn(outputs, inputs) / inputs**0.5).to(dtype)
+    residual = torch.randn(rows, outputs).to(dtype)
+    packed = kernels.pack(weight)
+    plain = x.double() @ weight.double().T
+    assert close(kernels.linear(x, packed), plain, dtype)
+    assert close(kernels.linear(x, packed, residual), residual.double() + plain, dtype)
+    assert kernels.logits(x, packed).dtype == torch.float32
+    assert close(kernels.logits(x, packed), plain, dtype)
+    index = torch.tensor([outputs - 1, 0, outputs // 2])
+    assert torch.equal(kernels.rows(packed, index), weight[index])
+    gated = kernels.pack(weight[: outputs // 2 * 2], gated=True)
+    gate, up = plain[:, : outputs // 2 * 2].chunk(2, dim=-1)
+    assert close(kernels.linear(x, gated), silu(gate) * up, dtype)
+
+
+@all_backends
+@all_dtypes
+def test_rms_norm(name: str, dtype: torch.dtype) -> None:
+    x, weight = torch.randn(3, 200).to(dtype), torch.randn(200).to(dtype)
+    plain = x.double() / (x.double().square().mean(-1, keepdim=True) + 1e-5).sqrt() * weight.double()
+    out = backend(name).rms_norm(x, weight, 1e-5)
+    assert out.dtype == dtype
+    assert close(out, plain, dtype)
+
+
+def plain_attention(q_NHC: Tensor, k_SGC: Tensor, v_SGC: Tensor, context: int, scale: float) -> Tensor:
+    out = torch.empty_like(q_NHC)
+    for n in range(q_NHC.shape[0]):
+        for h in range(q_NHC.shape[1]):
+            g = h * k_SGC.shape[1] // q_NHC.shape[1]
+            seen = slice(0, context + n + 1)
+            out[n, h] = torch.softmax(k_SGC[seen, g] @ q_NHC[n, h] * scale, dim=0) @ v_SGC[seen, g]
+    return out
+
+
+def plain_rotary(x_NHC: Tensor, positions_N: Tensor) -> Tensor:
+    half = x_NHC.shape[-1] // 2
+    angles = positions_N.double()[:, None] * inverse_frequencies(2 * half, 10000.0).double()
+    turned = torch.complex(x_NHC[..., :half], x_NHC[..., half:]) * torch.polar(torch.ones_like(angles), angles)[:, None]
+    return torch.cat((turned.real, turned.imag), -1)
+
+
+@all_backends
+@all_dtypes
+@pytest.mark.parametrize(("heads", "groups", "dim"), [(6, 2, 64), (4, 4, 32), (8, 1, 48)])
+def test_attention_over_a_paged_cache(name: str, dtype: torch.dtype, heads: int, groups: int, dim: int) -> None:
+    kernels = backend(name)
+    cache = kernels.new_cache(12, groups, dim, dtype)
+    # What was in a block before must not matter, be it no number at all.
+    cache.keys_BGX.fill_(float("nan"))
+    cache.values_BGX.fill_(float("nan"))
+    tables = [[7, 2, 9], [4], [1, 0, 3, 11]]
+    history: list[list[Tensor]] = [[], [], []]
+    cached = [0, 0, 0]
+    for step_rows in ([70, 1, 31], [1, 1, 2], [5, 30, 90]):
+        qkv = torch.randn(sum(step_rows), (heads + 2 * groups) * dim).to(dtype)
+        parts, start = [], 0
+        for table, count, context in zip(tables, step_rows, cached, strict=True):
+            parts.append(SequenceRows(start, count, context, table))
+            start += count
+        positions = torch.cat([torch.arange(part.context, part.context + part.rows) for part in parts])
+        plain = qkv.double().view(len(qkv), -1, dim)
+        plain = torch.cat((plain_rotary(plain[:, : heads + groups], positions), plain[:, heads + groups :]), dim=1)
+        cos, sin = rotary_tables(positions, inverse_frequencies(dim, 10000.0))
+        step = kernels.attention_step(parts)
+        kernels.write_cache(step, qkv, heads, cos, sin, cache)
+        out = kernels.attention(step, qkv, heads, cache, 0.2).view(len(qkv), heads, dim)
+        for index, part in enumerate(parts):
+            rows = slice(part.row, part.row + part.rows)
+            history[index].append(plain[rows, heads:])
+            past = torch.cat(history[index])
+            expected = plain_attention(plain[rows, :heads], past[:, :groups], past[:, groups:], part.context, 0.2)
+            assert close(out[rows], expected, dtype)
+            cached[index] += part.rows
+
+
+@all_backends
+@all_dtypes
+@pytest.mark.parametrize("tokens", [1, 3, 40])
+@pytest.mark.parametrize("top_k", [1, 2, 4])
+def test_routed_experts(name: str, dtype: torch.dtype, tokens: int, top_k: int) -> None:
+    kernels = backend(name)
+    x, logits = torch.randn(tokens, 64).to(dtype), torch.randn(tokens, 6)
+    logits[:, 5] = -30.0
+    gate_up, down = (torch.randn(6, 96, 64) / 8).to(dtype), (torch.randn(6, 64, 48) / 7).to(dtype)
+    # An expert that nobody goes to costs nothing and breaks nothing.
+    gate_up[5], down[5] = float("nan"), float("nan")
+    routing = kernels.route(logits, top_k, renormalize=True)
+    out = kernels.experts(x, routing, kernels.pack(gate_up, gated=True), kernels.pack(down), x)
+    plain = x.double()
+    for t in range(tokens):
+        probabilities = torch.softmax(logits[t].double(), dim=0)
+        best = probabilities.argsort(descending=True)[:top_k]
+        assert routing.experts_TK[t].tolist() == best.tolist()
+        for e in best:
+            gate, up = (gate_up[e].double() @ x[t].double()).chunk(2)
+            weight = probabilities[e] / probabilities[best].sum()
+            plain[t] += weight * (down[e].double() @ (silu(gate) * up))
+    assert close(out, plain, dtype)
+
+
+@all_backends
+def test_routing_ties_go_to_the_lower_expert(name: str) -> None:
+    routing = backend(name).route(torch.tensor([[0.0, 1.0, 1.0, 1.0]]), 2, renormalize=False)
+    assert routing.experts_TK.tolist() == [[1, 2]]
+    assert routing.weights_TK.sum() < 1
+
+
+def test_wrong_shapes_are_named() -> None:
+    from .backends import CAPABILITIES
+
+    kernels = backend(CAPABILITIES[0])
+    packed = kernels.pack(torch.randn(32, 64))
+    with pytest.raises(RuntimeError, match="x has 32 columns, the weight 64"):
+        kernels.linear(torch.randn(1, 32), packed)
+    with pytest.raises(RuntimeError, match="residual must have the output's shape"):
+        kernels.linear(torch.randn(1, 64), packed, torch.randn(1, 8))
+    with pytest.raises(RuntimeError, match="x must be Float"):
+        kernels.linear(torch.randn(1, 64).bfloat16(), packed)
