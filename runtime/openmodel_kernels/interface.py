@@ -121,5 +121,8 @@ class Kernels(Protocol):
     ) -> Tensor:
         """The residual plus the weighted sum of each token's experts, added in the order of its slots, (T, D)."""
 
+    def likeliest(self, logits_SV: Tensor) -> list[int]:
+        """The token with the largest logit of each row; the lowest id wins a tie."""
+
     def set_num_threads(self, threads: int) -> None:
         """Threads that the operations use."""

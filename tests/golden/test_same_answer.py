@@ -8,7 +8,6 @@ depends on the batch must make the same test fail.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,12 +36,12 @@ Answer = list[TokenOutput]
 
 
 @pytest.fixture(scope="module", params=["smollm2-135m-instruct", "smollm2-moe-8x135m"])
-def model(models: Path, request: pytest.FixtureRequest) -> Iterator[CausalLM]:
+def model(models: Path, request: pytest.FixtureRequest) -> CausalLM:
     folder = models / request.param
     kernels = cpu_kernels.CpuKernels()
     kernels.set_num_threads(2)
     config = parse_model_config(read_json(folder / "config.json"))
-    yield load_model(folder, config, Numerics(kernels, torch.bfloat16)).model
+    return load_model(folder, config, Numerics(kernels, torch.bfloat16)).model
 
 
 @dataclass

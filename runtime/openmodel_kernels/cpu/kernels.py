@@ -56,8 +56,8 @@ class CpuKernels:
 
     def new_cache(self, blocks: int, kv_heads: int, head_dim: int, dtype: torch.dtype) -> LayerCache:
         """Blocks in the order of csrc/layout.h. The system hands out the memory when it is first written."""
-        shape = (blocks, kv_heads, self.block_tokens * head_dim)
-        return LayerCache(torch.empty(shape, dtype=dtype), torch.empty(shape, dtype=dtype))
+        shape, like = [blocks, kv_heads, self.block_tokens * head_dim], torch.empty(0, dtype=dtype)
+        return LayerCache(_cpu.empty(shape, like), _cpu.empty(shape, like))
 
     def attention_step(self, sequences: Sequence[SequenceRows]) -> _cpu.AttentionStep:
         """Rows and block tables in the extension's own form."""
@@ -91,6 +91,10 @@ class CpuKernels:
         rows_RD = _cpu.gather_rows(x_TD, slots, routing.experts_TK.shape[1])
         out_RD = _cpu.grouped_linear(down, _cpu.grouped_linear(gate_up, rows_RD, offsets), offsets)
         return _cpu.combine(out_RD, places, routing.weights_TK, residual_TD)
+
+    def likeliest(self, logits_SV: Tensor) -> list[int]:
+        """Index of each row's largest number."""
+        return _cpu.argmax_rows(logits_SV)
 
     def set_num_threads(self, threads: int) -> None:
         """The extension's threads and torch's."""

@@ -126,6 +126,10 @@ class ReferenceKernels:
             total = total + slots_TKD[:, slot].float() * routing.weights_TK[:, slot, None]
         return total.to(x_TD.dtype)
 
+    def likeliest(self, logits_SV: Tensor) -> list[int]:
+        """Index of each row's largest number."""
+        return [int(index) for index in logits_SV.argmax(dim=-1)]
+
     def set_num_threads(self, threads: int) -> None:
         """Torch's own threads."""
         torch.set_num_threads(threads)

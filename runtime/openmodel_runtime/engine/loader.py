@@ -46,11 +46,11 @@ def load_model(folder: Path, config: ModelConfig, numerics: Numerics) -> LoadedM
     by_file: dict[Path, list[WeightPart]] = defaultdict(list)
     for part in parts:
         by_file[entries[part.name].file].append(part)
-    parameters = dict(model.named_parameters())
+    parameters = model.weights()
     for file, wanted in sorted(by_file.items()):
         with safe_open(file, framework="pt") as tensors:
             for part in wanted:
-                _fill(parameters[part.parameter].data[part.index or ...], tensors.get_tensor(part.name), part)
+                _fill(parameters[part.parameter][part.index or ...], tensors.get_tensor(part.name), part)
     total = sum(parameter.numel() for parameter in parameters.values())
     idle = _idle_expert_parameters(parameters, config)
     parameters.clear()
@@ -58,7 +58,7 @@ def load_model(folder: Path, config: ModelConfig, numerics: Numerics) -> LoadedM
     return LoadedModel(model, total, total - idle)
 
 
-def _idle_expert_parameters(parameters: dict[str, torch.nn.Parameter], config: ModelConfig) -> int:
+def _idle_expert_parameters(parameters: dict[str, torch.Tensor], config: ModelConfig) -> int:
     """Parameters of the experts that a token does not go to."""
     if not config.num_experts:
         return 0

@@ -28,7 +28,8 @@ class ModelRunner:
         with torch.inference_mode():
             logits_SV = self._model(self._step_input(batch))
             sampling = [item.sequence for item in batch.scheduled if item.samples]
-            return sample(logits_SV, sampling, self._eos_token_ids) if sampling else []
+            likeliest = self._model.numerics.kernels.likeliest(logits_SV)
+            return sample(logits_SV, likeliest, sampling, self._eos_token_ids)
 
     def _step_input(self, batch: Batch) -> StepInput:
         tokens: list[int] = []

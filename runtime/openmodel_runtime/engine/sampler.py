@@ -20,15 +20,17 @@ from openmodel_runtime.request import SamplingParams, TokenLogprob
 _LIKELIEST = 1024
 
 
-def sample(logits_SV: Tensor, sequences: Items[Sequence], eos_token_ids: frozenset[int]) -> list[SampledToken]:
+def sample(
+    logits_SV: Tensor, likeliest: Items[int], sequences: Items[Sequence], eos_token_ids: frozenset[int]
+) -> list[SampledToken]:
     """The next token of each sequence.
 
     Args:
         logits_SV: float32 logits, a row for each sequence.
+        likeliest: the best token of each row.
         sequences: with their tokens so far.
         eos_token_ids: the model's end tokens, which `min_tokens` holds back.
     """
-    likeliest = logits_SV.argmax(dim=-1).tolist()
     return [
         SampledToken(likeliest[row]) if _is_plain(sequence) else _sample_one(logits_SV[row], sequence, eos_token_ids)
         for row, sequence in enumerate(sequences)

@@ -22,7 +22,7 @@ def sequence(prompt: tuple[int, ...] = (0,), completion: tuple[int, ...] = (), *
 
 
 def choose(logits: Tensor = LOGITS, **of: Any) -> SampledToken:
-    return sample(logits[None], [sequence(**of)], EOS)[0]
+    return sample(logits[None], [int(logits.argmax())], [sequence(**of)], EOS)[0]
 
 
 def draws(count: int = 200, logits: Tensor = LOGITS, **params: Any) -> set[int]:
@@ -69,7 +69,9 @@ def test_a_row_is_chosen_as_if_it_were_alone() -> None:
         {"min_p": 0.1, "presence_penalty": 0.5, "frequency_penalty": -0.2},
         {},
     ]
-    together = sample(logits, [sequence(completion=(4, 4, 9), **kind) for kind in kinds], EOS)
+    together = sample(
+        logits, logits.argmax(-1).tolist(), [sequence(completion=(4, 4, 9), **kind) for kind in kinds], EOS
+    )
     assert together == [choose(row, completion=(4, 4, 9), **kind) for row, kind in zip(logits, kinds, strict=True)]
 
 

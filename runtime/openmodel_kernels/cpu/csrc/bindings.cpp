@@ -1,6 +1,7 @@
 // The operations as Python sees them: checks shapes, dtypes and devices, allocates outputs, lets go of Python's lock.
 #include <torch/extension.h>
 
+#include "arena.h"
 #include "ops.h"
 #include "threads.h"
 
@@ -96,6 +97,22 @@ Tensor rms_norm(const Tensor& x, const Tensor& weight, double eps) {
   const py::gil_scoped_release release;
   openmodel::rms_norm(dtype, x.data_ptr(), weight.data_ptr(), x.size(0), x.size(1), static_cast<float>(eps), out.data_ptr());
   return out;
+}
+
+std::vector<int64_t> argmax_rows(const Tensor& x) {
+  check(x, "x", 2, at::kFloat);
+  std::vector<int64_t> out(x.size(0));
+  const py::gil_scoped_release release;
+  openmodel::argmax_rows(x.data_ptr<float>(), x.size(0), x.size(1), out.data());
+  return out;
+}
+
+// Memory in large pages as a tensor, with whatever was in it, of the dtype of `like`.
+Tensor empty(const std::vector<int64_t>& shape, const Tensor& like) {
+  int64_t bytes = like.element_size();
+  for (const int64_t size : shape) bytes *= size;
+  auto memory = large_page_memory(bytes);
+  return at::from_blob(memory.get(), shape, [memory](void*) {}, like.options());
 }
 
 // rows: (row, rows, context) of each sequence; tables: block numbers of each.
@@ -254,5 +271,7 @@ PYBIND11_MODULE(_cpu, m) {
   m.def("route_softmax", &bindings::route_softmax);
   m.def("sort_by_expert", &bindings::sort_by_expert);
   m.def("gather_rows", &bindings::gather_rows);
+  m.def("argmax_rows", &bindings::argmax_rows);
+  m.def("empty", &bindings::empty);
   m.def("combine", &bindings::combine);
 }

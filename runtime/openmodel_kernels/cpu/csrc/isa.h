@@ -65,6 +65,8 @@ struct Isa {
   // out = (residual or 0) + sum over slots of weight[slot] * row[slot], in slot order.
   void (*combine[kDtypes])(const void* const* rows, const float* weights, int slots, long columns, const void* residual,
                            void* out);
+  // Index of the first of the largest numbers; of numbers without one, 0.
+  long (*argmax)(const float* x, long count);
   // Rotates `heads` heads of one token in place, half-split pairs.
   void (*rotary[kDtypes])(void* heads_data, int heads, int head_dim, int rotary_dim, const float* cos, const float* sin);
 };

@@ -48,8 +48,9 @@ constexpr long kStepBytes = kKStep * kPanel * 2;  // of a panel, a step of K
 constexpr long kWeightRow = kPanel * 4;           // bytes from a pair of K to the next
 
 // The weight comes from memory, in order; asking for it ahead keeps the loads of `a` from standing in its way.
+constexpr long kAhead = 1;  // steps of K; more was slower, less left the core waiting
 inline void ask_ahead(const char* w) {
-  for (int line = 0; line < kStepBytes; line += 64) _mm_prefetch(w + 4 * kStepBytes + line, _MM_HINT_T0);
+  for (int line = 0; line < kStepBytes; line += 64) _mm_prefetch(w + kAhead * kStepBytes + line, _MM_HINT_T0);
 }
 
 // A piece of K; `kFirst`: its beginning, else it adds up to what `sums` holds (floats leave the tiles and come back as
@@ -113,6 +114,8 @@ void two_panels(const BFloat* a, long lda, const char* w, const char* v, long k,
   _tile_zero(2);
   _tile_zero(3);
   for (long i = 0; i < k; i += kKStep, w += kStepBytes, v += kStepBytes) {
+    ask_ahead(w);
+    ask_ahead(v);
     _tile_loadd(4, a + i, lda * 2);
     _tile_loadd(6, w, kWeightRow);
     _tile_loadd(7, w + 64, kWeightRow);

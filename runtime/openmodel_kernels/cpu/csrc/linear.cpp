@@ -3,6 +3,7 @@
 #include <cstring>
 #include <new>
 
+#include "arena.h"
 #include "layout.h"
 #include "ops.h"
 #include "threads.h"
@@ -64,15 +65,13 @@ bool use_isa(const char* name) {
   return found;
 }
 
-void Weight::Free::operator()(char* p) const { std::free(p); }
 
 Weight::Weight(Dtype dtype, long groups, long rows, long k, bool gated)
     : dtype(dtype), groups(groups), rows(rows), k(k), k_padded(round_up(k, kKStep)), gated(gated),
       panels(gated ? (rows / 2 + 15) / 16 : (rows + kPanel - 1) / kPanel),
       panel_bytes(k_padded * kPanel * bytes_of(dtype)), out_columns(gated ? rows / 2 : rows) {
-  const long size = round_up(std::max<long>(bytes(), 1), 64);
-  data_.reset(static_cast<char*>(std::aligned_alloc(64, size)));
-  if (!data_) throw std::bad_alloc();
+  const long size = std::max<long>(bytes(), 1);
+  data_ = large_page_memory(size);
   std::memset(data_.get(), 0, size);
 }
 
@@ -132,9 +131,13 @@ void linear(const Weight& w, const void* x, const std::vector<RowGroup>& groups,
              [&](long task, int) { run_task(w, tasks[task], rows, epilogue, residual, out); });
 }
 
+void argmax_rows(const float* x, long rows, long columns, int64_t* out) {
+  team().run(rows, [&](long row, int) { out[row] = isa().argmax(x + row * columns, columns); });
+}
+
 void rms_norm(Dtype dtype, const void* x, const void* weight, long rows, long columns, float eps, void* out) {
   const long row_bytes = columns * bytes_of(dtype);
-  constexpr long kTaskBytes = 64 << 10;
+  constexpr long kTaskBytes = 16 << 10;
   const long chunk = std::max<long>(1, kTaskBytes / row_bytes);
   team().run((rows + chunk - 1) / chunk, [&](long task, int) {
     for (long row = task * chunk; row < std::min(rows, (task + 1) * chunk); ++row)

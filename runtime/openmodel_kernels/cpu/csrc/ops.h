@@ -33,8 +33,7 @@ class Weight {
   const long out_columns;  // of the product with its epilogue
 
  private:
-  struct Free { void operator()(char* p) const; };
-  std::unique_ptr<char[], Free> data_;
+  std::shared_ptr<char> data_;
 };
 
 // Rows [begin, end) of the input go to `group`.
@@ -70,6 +69,8 @@ void route_softmax(const float* logits, long tokens, long experts, int top_k, bo
                    float* out_weights);
 // Rows of x in the order of `slots` (slot = token * top_k + k): out[i] = x[slots[i] / top_k].
 void gather_rows(const void* x, long row_bytes, const int32_t* slots, long count, int top_k, void* out);
+// The first of the largest numbers of each row.
+void argmax_rows(const float* x, long rows, long columns, int64_t* out);
 void combine(Dtype dtype, const void* rows, const int32_t* places, const float* weights, long tokens, int top_k,
              long columns, const void* residual, void* out);
 

@@ -28,7 +28,7 @@ int wanted_threads = 1;
 
 }  // namespace
 
-ThreadTeam::ThreadTeam(int threads) {
+ThreadTeam::ThreadTeam(int threads) : shares_(threads) {
   for (int member = 1; member < threads; ++member) workers_.emplace_back([this, member] { work(member); });
 }
 
@@ -45,17 +45,20 @@ void ThreadTeam::run_tasks(long tasks, Call call, void* context) {
     return;
   }
   const uint32_t job = job_.load(std::memory_order_relaxed) + 1;
-  // Closed while it is described: a member that comes late to the last job must not take a task of this one by its number.
-  ticket_.store((static_cast<uint64_t>(job) << 32) | UINT32_MAX, std::memory_order_seq_cst);
-  tasks_.store(static_cast<uint32_t>(tasks), std::memory_order_relaxed);
+  const uint64_t number = static_cast<uint64_t>(job) << 32;
+  // Closed while it is described: a member that comes late to the last job must not take a task of this one for it.
+  for (Share& share : shares_) share.ticket.store(number | UINT32_MAX, std::memory_order_seq_cst);
   call_.store(call, std::memory_order_relaxed);
   context_.store(context, std::memory_order_relaxed);
   done_.store(0, std::memory_order_relaxed);
-  ticket_.store(static_cast<uint64_t>(job) << 32, std::memory_order_release);
+  for (size_t member = 0; member < shares_.size(); ++member) {
+    const long begin = tasks * member / shares_.size(), end = tasks * (member + 1) / shares_.size();
+    shares_[member].end.store(static_cast<uint32_t>(end), std::memory_order_relaxed);
+    shares_[member].ticket.store(number | static_cast<uint64_t>(begin), std::memory_order_release);
+  }
   job_.store(job, std::memory_order_seq_cst);
   if (sleeping_.load(std::memory_order_seq_cst) > 0) job_.notify_all();
-  while (take_and_run(job, 0)) {
-  }
+  run_shares(job, 0);
   for (int spins = 0; done_.load(std::memory_order_acquire) != tasks; ++spins) {
     // A member that was put aside with a task needs this core more than the spinning does.
     if (spins < kSpins) pause_briefly();
@@ -63,14 +66,23 @@ void ThreadTeam::run_tasks(long tasks, Call call, void* context) {
   }
 }
 
-bool ThreadTeam::take_and_run(uint32_t job, int member) {
-  uint64_t ticket = ticket_.load(std::memory_order_acquire);
+void ThreadTeam::run_shares(uint32_t job, int member) {
+  for (size_t i = 0; i < shares_.size(); ++i) {
+    Share& share = shares_[(member + i) % shares_.size()];
+    for (uint32_t task; take(job, share, task);) {
+      // The job lives until this task is done, so what describes it stands still.
+      call_.load(std::memory_order_relaxed)(context_.load(std::memory_order_relaxed), task, member);
+      done_.fetch_add(1, std::memory_order_release);
+    }
+  }
+}
+
+bool ThreadTeam::take(uint32_t job, Share& share, uint32_t& task) {
+  uint64_t ticket = share.ticket.load(std::memory_order_acquire);
   do {
-    if (ticket >> 32 != job || static_cast<uint32_t>(ticket) >= tasks_.load(std::memory_order_relaxed)) return false;
-  } while (!ticket_.compare_exchange_weak(ticket, ticket + 1, std::memory_order_acq_rel));
-  // The job lives until this task is done, so what describes it stands still.
-  call_.load(std::memory_order_relaxed)(context_.load(std::memory_order_relaxed), static_cast<uint32_t>(ticket), member);
-  done_.fetch_add(1, std::memory_order_release);
+    task = static_cast<uint32_t>(ticket);
+    if (ticket >> 32 != job || task >= share.end.load(std::memory_order_relaxed)) return false;
+  } while (!share.ticket.compare_exchange_weak(ticket, ticket + 1, std::memory_order_acq_rel));
   return true;
 }
 
@@ -90,8 +102,7 @@ void ThreadTeam::work(int member) {
     }
     if (stop_.load()) return;
     seen = job;
-    while (take_and_run(job, member)) {
-    }
+    run_shares(job, member);
   }
 }
 

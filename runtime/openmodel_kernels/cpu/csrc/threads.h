@@ -1,8 +1,9 @@
 // A team of threads that share the tasks of one operation after another.
 //
 // A step of a small model is hundreds of operations of a few microseconds each, so a member that has run out of tasks
-// spins for a moment before it sleeps; an idle team costs nothing. Tasks are taken one by one: a member that the kernel
-// puts aside holds up one task, not a fixed share. Which member runs a task never changes what the task computes.
+// spins for a moment before it sleeps; an idle team costs nothing. A member takes the tasks of its own share one by one, in
+// order, so that it reads memory from end to end, and then what is left of the others': a member that the kernel puts aside
+// holds up one task, not its share. Which member runs a task never changes what the task computes.
 #pragma once
 
 #include <atomic>
@@ -32,16 +33,21 @@ class ThreadTeam {
   }
 
  private:
+  // Next task of a member's share. The job's number stands in the upper half: taking a task of a job that is over fails.
+  struct alignas(64) Share {
+    std::atomic<uint64_t> ticket{0};
+    std::atomic<uint32_t> end{0};
+  };
+
   using Call = void (*)(void*, long, int);
 
   void run_tasks(long tasks, Call call, void* context);
   void work(int member);
-  bool take_and_run(uint32_t job, int member);
+  void run_shares(uint32_t job, int member);
+  bool take(uint32_t job, Share& share, uint32_t& task);
 
-  // Number of the job in the upper half, next task of it in the lower: taking a task of a job that is over must fail.
-  std::atomic<uint64_t> ticket_{0};
+  std::vector<Share> shares_;
   std::atomic<uint32_t> job_{0};
-  std::atomic<uint32_t> tasks_{0};
   std::atomic<uint32_t> done_{0};
   std::atomic<Call> call_{nullptr};
   std::atomic<void*> context_{nullptr};
