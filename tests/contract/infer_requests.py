@@ -6,6 +6,7 @@ Knows the protocol's messages; knows no server.
 from __future__ import annotations
 
 import json
+import math
 import queue
 import struct
 from collections.abc import Iterable, Iterator, Mapping
@@ -79,6 +80,18 @@ def triton_inputs(text: str = PROMPT, sampling: Mapping[str, Any] = GREEDY, **fl
     return inputs
 
 
+def typed_inputs(inputs: Mapping[str, tuple[str, Any]], batch: bool = False) -> list[InferInput]:
+    """Inputs for tritonclient, each a datatype and a value or a list of values; `batch` puts a dimension before."""
+    made = []
+    for name, (datatype, given) in inputs.items():
+        elements = given if isinstance(given, list) else [given]
+        kind = _NUMBERS[datatype][1] if datatype in _NUMBERS else {"BOOL": np.bool_, "BYTES": np.object_}[datatype]
+        array: np.ndarray[Any, Any] = np.array([elements] if batch else elements, dtype=kind)
+        made.append(InferInput(name, list(array.shape), datatype))
+        made[-1].set_data_from_numpy(array)
+    return made
+
+
 class Requests(Generic[Message]):
     """The sending half of a call, which stays open until `done`."""
 
@@ -97,17 +110,32 @@ class Requests(Generic[Message]):
         return iter(self._queue.get, None)
 
 
-def value(response: pb.ModelInferResponse, output: str) -> str | int:
-    """The one element of an output."""
+_NUMBERS = {"UINT32": ("I", np.uint32), "INT32": ("i", np.int32), "UINT64": ("Q", np.uint64), "FP32": ("f", np.float32)}
+
+
+def values(response: pb.ModelInferResponse, output: str) -> list[Any]:
+    """All elements of an output, text decoded."""
     index = [tensor.name for tensor in response.outputs].index(output)
     tensor, raw = response.outputs[index], response.raw_output_contents[index]
-    assert list(tensor.shape) == [1]
-    if tensor.datatype == "UINT32":
-        (number,) = struct.unpack("<I", raw)
-        return int(number)
-    assert tensor.datatype == "BYTES"
-    assert struct.unpack("<I", raw[:4]) == (len(raw) - 4,)
-    return raw[4:].decode()
+    found: list[Any] = []
+    if tensor.datatype == "BYTES":
+        while raw:
+            (length,) = struct.unpack_from("<I", raw)
+            assert len(raw) >= 4 + length
+            found.append(raw[4 : 4 + length].decode())
+            raw = raw[4 + length :]
+    else:
+        letter, _ = _NUMBERS[tensor.datatype]
+        found += struct.unpack(f"<{len(raw) // struct.calcsize(letter)}{letter}", raw)
+    assert len(found) == math.prod(tensor.shape)
+    return found
+
+
+def value(response: pb.ModelInferResponse, output: str) -> str | int:
+    """The one element of an output."""
+    (only,) = values(response, output)
+    assert isinstance(only, str | int)
+    return only
 
 
 def text_of(response: pb.ModelInferResponse) -> str:

@@ -14,6 +14,7 @@ import openmodel_runtime
 from contract.infer_requests import MODEL, VERSION
 from contract.runtime_server import RuntimeServer
 
+# Of each naming scheme; the model has more.
 INPUTS = {
     "text_input": "BYTES",
     "messages": "BYTES",
@@ -21,14 +22,31 @@ INPUTS = {
     "sampling_parameters": "BYTES",
     "exclude_input_in_output": "BOOL",
     "return_finish_reason": "BOOL",
+    "return_cumulative_logprob": "BOOL",
+    "return_logprobs": "BOOL",
     "return_num_input_tokens": "BOOL",
     "return_num_output_tokens": "BOOL",
+    "max_tokens": "INT32",
+    "temperature": "FP32",
+    "random_seed": "UINT64",
+    "stop_words": "BYTES",
+    "beam_width": "INT32",
+    "streaming": "BOOL",
+    "sampling_param_max_tokens": "INT32",
+    "sampling_param_stop": "BYTES",
 }
 OUTPUTS = {
     "text_output": "BYTES",
     "finish_reason": "BYTES",
+    "cumulative_logprob": "FP32",
+    "logprobs": "BYTES",
     "num_input_tokens": "UINT32",
     "num_output_tokens": "UINT32",
+    "cum_log_probs": "FP32",
+    "output_log_probs": "FP32",
+    "batch_index": "INT32",
+    "sequence_index": "INT32",
+    "stop_reason": "BYTES",
 }
 
 
@@ -66,7 +84,11 @@ def test_server_metadata(client: triton.InferenceServerClient) -> None:
 def test_model_metadata_names_every_tensor(client: triton.InferenceServerClient) -> None:
     metadata = client.get_model_metadata(MODEL)
     assert (metadata.name, list(metadata.versions), metadata.platform) == (MODEL, [VERSION], "openmodel")
-    assert {tensor.name: tensor.datatype for tensor in metadata.inputs} == INPUTS
+    inputs = {tensor.name: tensor.datatype for tensor in metadata.inputs}
+    assert inputs | INPUTS == inputs
+    assert len(inputs) == len(metadata.inputs)
+    # What only an empty tensor would be accepted of is not on offer.
+    assert {"image", "lora_task_id", "input_ids"}.isdisjoint(inputs)
     assert {tensor.name: tensor.datatype for tensor in metadata.outputs} == OUTPUTS
 
 
@@ -74,8 +96,9 @@ def test_model_config_has_what_load_generators_read_and_what_was_loaded(client: 
     config = client.get_model_config(MODEL, VERSION).config
     assert (config.name, config.backend, config.max_batch_size) == (MODEL, "openmodel", 0)
     assert config.model_transaction_policy.decoupled
-    assert {tensor.name for tensor in config.input} == set(INPUTS)
-    assert {tensor.name for tensor in config.output} == set(OUTPUTS)
+    metadata = client.get_model_metadata(MODEL)
+    assert [tensor.name for tensor in config.input] == [tensor.name for tensor in metadata.inputs]
+    assert [tensor.name for tensor in config.output] == [tensor.name for tensor in metadata.outputs]
     assert all(tensor.optional for tensor in config.input)
     facts = {name: parameter.string_value for name, parameter in config.parameters.items()}
     assert (facts["architecture"], facts["dtype"]) == ("LlamaForCausalLM", "float32")

@@ -54,7 +54,7 @@ def test_an_answered_request_is_a_success(stub: Stub) -> None:
 def test_a_refused_request_is_a_failure(stub: Stub) -> None:
     before = counts(stub)
     last = statistics(stub).last_inference
-    for wrong in (request(model="nobody"), request(version="7"), request(None), request(sampling={"n": 2})):
+    for wrong in (request(model="nobody"), request(version="7"), request(None), request(sampling={"n": 0})):
         with pytest.raises(grpc.RpcError):
             stub.ModelInfer(wrong)
     assert "nobody" in answers(stub.ModelStreamInfer(iter([streamed(model="nobody")])))[""].error

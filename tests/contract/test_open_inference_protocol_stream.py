@@ -28,6 +28,7 @@ from contract.infer_requests import (
     text_of,
     triton_inputs,
     until_answered,
+    value,
 )
 from contract.runtime_server import LIMIT_SECONDS, RuntimeServer
 from openmodel_protos import grpc_service_pb2 as pb
@@ -173,6 +174,20 @@ def test_a_slow_reader_holds_up_nobody_else(server: RuntimeServer, stub: Stub) -
     server.wait_until_idle()
 
 
+def test_a_slow_reader_gets_fewer_and_larger_responses(server: RuntimeServer, stub: Stub) -> None:
+    """Tokens that come while nobody reads wait as tokens, not as responses."""
+    # The id is in every response: a few of them fill what the connection holds for a reader.
+    with server.stub() as slow:
+        call = slow.ModelStreamInfer(iter([streamed(sampling=LONG, id="x" * 100_000)]))
+        next(call)
+        server.wait_until_idle()
+        late = list(call)
+    assert len(late) < 100
+    assert sum(int(value(each.infer_response, "num_output_tokens")) for each in late) > 250
+    whole = text_of(stub.ModelInfer(request(sampling=LONG)))
+    assert whole.endswith("".join(text_of(each.infer_response) for each in late))
+
+
 async def asked(**more: Any) -> AsyncIterator[dict[str, Any]]:
     yield {"model_name": MODEL, "inputs": triton_inputs(**FLAGS), **more}
 
@@ -230,5 +245,6 @@ def test_more_requests_than_may_be_under_way_are_refused_one_by_one(server: Runt
     requests.done()
     late = answers(call)
     assert all("requests are under way" in message.error_message for message in early)
+    assert all("try again in " in message.error_message for message in early)
     assert len(late) == 1024
     assert {answer.error for answer in late.values()} == {""}

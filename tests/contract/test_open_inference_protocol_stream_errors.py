@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 
 import grpc
 import pytest
@@ -26,7 +26,7 @@ from contract.infer_requests import (
     triton_inputs,
     until_answered,
 )
-from contract.runtime_server import RuntimeServer
+from contract.runtime_server import LIMIT_SECONDS, RuntimeServer
 from openmodel_protos import grpc_service_pb2 as pb
 from openmodel_protos import grpc_service_pb2_grpc as pb_grpc
 
@@ -162,10 +162,13 @@ def test_triton_grpc_error_means_true_only(stub: Stub) -> None:
     assert "nobody" in answers(call)[""].error
 
 
-def raw_call(channel: grpc.Channel, messages: Iterator[bytes]) -> Iterator[pb.ModelStreamInferResponse]:
-    return channel.stream_stream(
+def raw_call(
+    channel: grpc.Channel, messages: Iterator[bytes], metadata: Iterable[tuple[str, str]] = ()
+) -> Iterator[pb.ModelStreamInferResponse]:
+    method = channel.stream_stream(
         STREAM, request_serializer=bytes, response_deserializer=pb.ModelStreamInferResponse.FromString
-    )(messages)
+    )
+    return method(messages, metadata=tuple(metadata), timeout=LIMIT_SECONDS)
 
 
 def test_a_message_that_does_not_parse_ends_the_call(server: RuntimeServer, stub: Stub) -> None:
@@ -182,6 +185,27 @@ def test_a_message_that_does_not_parse_ends_the_call(server: RuntimeServer, stub
         assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
     server.wait_until_idle()
     assert text_of(stub.ModelInfer(request()))
+
+
+@pytest.mark.parametrize("grpc_errors", [False, True])
+def test_a_call_ends_with_its_error_though_a_response_waits_for_its_reader(
+    server: RuntimeServer, stub: Stub, grpc_errors: bool
+) -> None:
+    # The id is in every response: more than a connection holds for somebody who does not read, from the first one on.
+    unread = streamed(sampling=EVERLASTING, id="x" * (8 << 20)).SerializeToString()
+    wrong = streamed(model="nobody").SerializeToString() if grpc_errors else NO_MESSAGE
+    requests = Requests(unread)
+    with grpc.insecure_channel(server.address, [("grpc.max_receive_message_length", -1)]) as channel:
+        call = raw_call(channel, iter(requests), GRPC_ERRORS if grpc_errors else ())
+        server.wait_until_running(1)
+        requests.send(wrong)
+        # Once it has answered another request, the server has read the error.
+        assert text_of(stub.ModelInfer(request()))
+        with pytest.raises(grpc.RpcError) as caught:
+            list(call)
+    status = grpc.StatusCode.NOT_FOUND if grpc_errors else grpc.StatusCode.INVALID_ARGUMENT
+    assert caught.value.code() == status
+    server.wait_until_idle()
 
 
 def test_a_unary_message_that_does_not_parse_is_refused(server: RuntimeServer, stub: Stub) -> None:

@@ -13,7 +13,7 @@ import tritonclient.grpc.aio as triton_aio
 
 from contract.infer_requests import (
     EVERLASTING,
-    GREEDY,
+    LONG,
     MODEL,
     PROMPT,
     VERSION,
@@ -59,10 +59,9 @@ def test_a_completion_does_not_change(stub: Stub) -> None:
 
 
 def test_a_completion_equals_its_stream_joined(stub: Stub) -> None:
-    sampling = {**GREEDY, "max_tokens": 100}
-    whole = text_of(stub.ModelInfer(request(sampling=sampling)))
-    answer = answers(stub.ModelStreamInfer(iter([streamed(sampling=sampling)])))[""]
-    assert len(answer.pieces) > 10
+    whole = text_of(stub.ModelInfer(request(sampling=LONG)))
+    answer = answers(stub.ModelStreamInfer(iter([streamed(sampling=LONG)])))[""]
+    assert len(answer.pieces) > 1
     assert answer.text == whole
 
 
@@ -80,7 +79,8 @@ def test_return_flags_add_outputs(stub: Stub) -> None:
 def test_requested_outputs_are_answered_and_no_others(stub: Stub) -> None:
     response = stub.ModelInfer(request(outputs=["num_output_tokens", "finish_reason"]))
     assert [output.name for output in response.outputs] == ["finish_reason", "num_output_tokens"]
-    refused(stub, request(outputs=["logprobs"]), grpc.StatusCode.INVALID_ARGUMENT, "logprobs", "known")
+    refused(stub, request(outputs=["nonsense"]), grpc.StatusCode.INVALID_ARGUMENT, "nonsense", "known")
+    refused(stub, request(outputs=["kv_cache_hit_rate"]), grpc.StatusCode.INVALID_ARGUMENT, "kv_cache_hit_rate")
 
 
 def test_the_prompt_is_repeated_when_asked_for(stub: Stub) -> None:
@@ -144,8 +144,10 @@ def test_what_is_wrong_is_named(stub: Stub) -> None:
     refused(stub, request(text=""), wrong, "text_input", "empty")
     refused(stub, request(sampling={"temprature": 0}), wrong, "temprature", "temperature")
     refused(stub, request(sampling={"max_tokens": 0}), wrong, "max_tokens")
-    refused(stub, request(sampling={"n": 2}), grpc.StatusCode.UNIMPLEMENTED, "'n'")
-    refused(stub, request(max_tokens=b"x"), grpc.StatusCode.UNIMPLEMENTED, "max_tokens")
+    refused(stub, request(sampling={"n": 65}), wrong, "n must be", "at most 64")
+    refused(stub, request(sampling={"prompt_logprobs": 2}), grpc.StatusCode.UNIMPLEMENTED, "'prompt_logprobs'")
+    refused(stub, request(image=b"x"), grpc.StatusCode.UNIMPLEMENTED, "image")
+    refused(stub, request(max_tokens=b"x"), wrong, "max_tokens", "sampling_parameters")
     refused(stub, request("x y " * 100_000), wrong, "tokens", "shorter")
     surplus = request()
     surplus.raw_input_contents.append(element(b"x"))

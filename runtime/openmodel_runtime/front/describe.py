@@ -8,7 +8,8 @@ from __future__ import annotations
 import openmodel_runtime
 from openmodel_protos import grpc_service_pb2 as pb
 from openmodel_protos import model_config_pb2 as config_pb
-from openmodel_runtime.front.signature import INPUTS, OUTPUTS, TensorSignature
+from openmodel_runtime.front.schemes.recognise import INPUTS, OUTPUTS
+from openmodel_runtime.front.signature import TensorSignature
 from openmodel_runtime.rank.messages import Loaded
 
 PLATFORM = "openmodel"
@@ -16,7 +17,10 @@ EXTENSIONS = ("model_configuration", "statistics", "model_repository", "paramete
 _TYPES = {
     "BYTES": config_pb.TYPE_STRING,
     "BOOL": config_pb.TYPE_BOOL,
+    "INT32": config_pb.TYPE_INT32,
     "UINT32": config_pb.TYPE_UINT32,
+    "UINT64": config_pb.TYPE_UINT64,
+    "FP32": config_pb.TYPE_FP32,
 }
 
 
@@ -26,7 +30,7 @@ def server_metadata() -> pb.ServerMetadataResponse:
 
 
 def model_metadata(name: str, version: str) -> pb.ModelMetadataResponse:
-    """Tensors of the model."""
+    """Tensors of the model, in the names of all schemes."""
     return pb.ModelMetadataResponse(
         name=name,
         versions=[version],
@@ -49,6 +53,7 @@ def model_config(name: str, loaded: Loaded, card_license: str) -> pb.ModelConfig
         "parameters": str(loaded.parameters),
         "active_parameters": str(loaded.active_parameters),
         "dtype": loaded.dtype,
+        "kernels": loaded.kernels,
         "weight_bytes": str(loaded.weight_bytes),
         "max_model_len": str(loaded.max_model_len),
         "kv_cache_tokens": str(loaded.kv_cache_tokens),
@@ -66,7 +71,7 @@ def model_config(name: str, loaded: Loaded, card_license: str) -> pb.ModelConfig
                     name=signature.name,
                     data_type=_TYPES[signature.datatype],
                     dims=signature.shape,
-                    optional=signature.optional,
+                    optional=True,
                 )
                 for signature in INPUTS
             ],

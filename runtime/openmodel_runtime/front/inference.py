@@ -14,7 +14,7 @@ from openmodel_protos import grpc_service_pb2 as pb
 from openmodel_runtime.errors import InternalError, InvalidRequest, NotFound, RequestError, Unavailable
 from openmodel_runtime.front.generation import Generator
 from openmodel_runtime.front.parse import parse_request
-from openmodel_runtime.front.respond import infer_response
+from openmodel_runtime.front.respond import Responder
 from openmodel_runtime.front.statistics import CANCELLED, RequestTimer, Statistics
 
 _log = logging.getLogger(__name__)
@@ -43,8 +43,8 @@ class Inference:
 
     async def responses(
         self, request: pb.ModelInferRequest, *, streaming: bool
-    ) -> AsyncGenerator[tuple[pb.ModelInferResponse, bool], None]:
-        """Each response and whether it is the last; RequestError when there is none to give."""
+    ) -> AsyncGenerator[pb.ModelStreamInferResponse, None]:
+        """Each response, marked as the last one or not when `streaming`; RequestError when there is none to give."""
         timer = RequestTimer()
         outcome: str | None = CANCELLED
         try:
@@ -56,15 +56,13 @@ class Inference:
                 timer.operation = "chat"
             if parsed.stream and not streaming:
                 raise InvalidRequest("stream = true needs ModelStreamInfer; ModelInfer answers the whole completion")
-            async with aclosing(self._generator.generate(parsed, timer)) as chunks:
-                async for chunk in chunks:
-                    final = bool(chunk.finish_reason)
-                    if final:
+            token_text = self._generator.text.token_text
+            responder = Responder(request, self._name, self._version, parsed, token_text, streaming=streaming)
+            async with aclosing(self._generator.generate(parsed, timer)) as news:
+                async for pieces in news:
+                    if all([piece.finish_reason for piece in pieces]):
                         outcome = None
-                    yield (
-                        infer_response(request, self._name, self._version, chunk, parsed.outputs),
-                        final,
-                    )
+                    yield responder.response(pieces, timer.input_tokens)
         except RequestError as error:
             outcome = error.code
             raise

@@ -1,25 +1,32 @@
 """From a ModelInferRequest to what is asked for.
 
-Pure. Every refusal names the field and the remedy. Knows no tokenizer: a prompt stays text here.
+Pure. Every refusal names the field and the remedy. Knows no tokenizer: a prompt stays text here. What the tensors of
+each scheme are called is known by `schemes`.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+import msgspec
 
 from openmodel_protos import grpc_service_pb2 as pb
 from openmodel_runtime.errors import InvalidRequest, Unsupported
+from openmodel_runtime.front.inputs import Inputs
 from openmodel_runtime.front.sampling_parameters import Sampling, parse_sampling
-from openmodel_runtime.front.signature import INPUTS, OUTPUTS, UNSUPPORTED_INPUTS
-from openmodel_runtime.front.tensors import InputTensor, decode_inputs
+from openmodel_runtime.front.schemes.recognise import recognise
+from openmodel_runtime.front.signature import Scheme, Wanted
+from openmodel_runtime.front.tensors import decode_inputs
 
 Message = dict[str, Any]
 _EMPTY_FINAL = "triton_enable_empty_final_response"
 # Parameters that HTTP front ends add; they say nothing about the generation.
 _TRANSPORT_PARAMETERS = frozenset({"binary_data_output", "headers"})
+_LOGPROBS = "logprobs"
+# Outputs that need the log-probability of each token, whether the caller asks for those of others or not.
+_OF_LOGPROBS = frozenset({"cumulative_logprob", "cum_log_probs", "output_log_probs"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,78 +50,37 @@ class InferRequest:
 
 def parse_request(request: pb.ModelInferRequest, defaults: Mapping[str, Any]) -> InferRequest:
     """Reads a request; `defaults` are the checkpoint's sampling parameters."""
-    tensors = _known_inputs(request)
-    text, messages = _prompt(tensors)
-    stream = _flag(tensors, "stream", False)
-    echo = not _flag(tensors, "exclude_input_in_output", True)
-    if stream and echo:
+    tensors = decode_inputs(request)
+    scheme, own = recognise(tensors, (output.name for output in request.outputs))
+    inputs = Inputs(tensors, scheme.inputs, own)
+    text, messages = _prompt(inputs)
+    wanted = scheme.read(inputs)
+    if wanted.stream and wanted.echo_prompt:
         raise InvalidRequest("when streaming, exclude_input_in_output = false is not allowed: leave it out")
-    if echo and messages is not None:
+    if wanted.echo_prompt and messages is not None:
         raise InvalidRequest("exclude_input_in_output = false needs text_input: messages have no text to repeat")
-    given, timeout = _parameters(request, tensors)
+    given, timeout = _parameters(request, scheme, wanted)
+    outputs = _outputs(request, scheme, wanted)
     return InferRequest(
         text=text,
         messages=messages,
-        sampling=parse_sampling(given, defaults),
-        stream=stream,
-        echo_prompt=echo,
-        outputs=_outputs(request, tensors),
+        sampling=_needed(parse_sampling(given, defaults, wanted.called), outputs),
+        stream=wanted.stream,
+        echo_prompt=wanted.echo_prompt,
+        outputs=outputs,
         timeout_seconds=timeout,
     )
 
 
-def _known_inputs(request: pb.ModelInferRequest) -> dict[str, InputTensor]:
-    tensors = decode_inputs(request)
-    signatures = {signature.name: signature for signature in INPUTS}
-    for tensor in tensors.values():
-        if tensor.name in UNSUPPORTED_INPUTS:
-            raise Unsupported(
-                f"input {tensor.name!r} is not supported yet: put sampling parameters in sampling_parameters"
-            )
-        if tensor.name not in signatures:
-            raise InvalidRequest(f"unknown input {tensor.name!r}; known: {', '.join(signatures)}")
-        expected = signatures[tensor.name]
-        if tensor.datatype != expected.datatype:
-            raise InvalidRequest(f"input {tensor.name!r} must be {expected.datatype}, not {tensor.datatype}")
-        if len(tensor.values) != 1:
-            raise InvalidRequest(f"input {tensor.name!r} must have shape [1], not {list(tensor.shape)}")
-    return tensors
-
-
-def _text(tensor: InputTensor) -> str:
-    value = tensor.values[0]
-    assert isinstance(value, bytes)
-    try:
-        return value.decode()
-    except UnicodeDecodeError as error:
-        raise InvalidRequest(f"input {tensor.name!r} is not UTF-8: {error}") from None
-
-
-def _json(tensor: InputTensor) -> Any:
-    text = _text(tensor)
-    try:
-        value = json.loads(text)
-        if "\\ud" in text.lower():
-            # Half a surrogate pair is JSON and no Unicode: neither a tokenizer nor a response can carry it.
-            json.dumps(value, ensure_ascii=False).encode()
-    except (ValueError, RecursionError) as error:
-        raise InvalidRequest(f"input {tensor.name!r} is not JSON: {error}") from None
-    return value
-
-
-def _flag(tensors: Mapping[str, InputTensor], name: str, default: bool) -> bool:
-    return bool(tensors[name].values[0]) if name in tensors else default
-
-
-def _prompt(tensors: Mapping[str, InputTensor]) -> tuple[str | None, list[Message] | None]:
-    given = [name for name in ("text_input", "messages") if name in tensors]
+def _prompt(inputs: Inputs) -> tuple[str | None, list[Message] | None]:
+    given = [name for name in ("text_input", "messages") if name in inputs]
     if len(given) != 1:
         raise InvalidRequest(
             f"exactly one of the inputs text_input and messages is needed, not {' and '.join(given) or 'none'}"
         )
-    if "text_input" in tensors:
-        return _text(tensors["text_input"]), None
-    messages = _json(tensors["messages"])
+    if "text_input" in inputs:
+        return inputs.text("text_input"), None
+    messages = inputs.json("messages")
     if not isinstance(messages, list) or not messages:
         raise InvalidRequest("input 'messages' must be a non-empty JSON list of {role, content}")
     for index, message in enumerate(messages):
@@ -126,8 +92,8 @@ def _prompt(tensors: Mapping[str, InputTensor]) -> tuple[str | None, list[Messag
 
 
 def _parameters(
-    request: pb.ModelInferRequest, tensors: Mapping[str, InputTensor]
-) -> tuple[dict[str, Any], float | None]:
+    request: pb.ModelInferRequest, scheme: Scheme, wanted: Wanted
+) -> tuple[Mapping[str, Any], float | None]:
     """Sampling parameters and timeout; vLLM's rule: parameters of the request count when the tensor is absent."""
     values = {
         name: getattr(parameter, parameter.WhichOneof("parameter_choice") or "", None)
@@ -142,16 +108,16 @@ def _parameters(
     for name in values:
         if name.startswith("sequence_"):
             raise Unsupported(f"parameter {name!r} is not supported: a generation has no sequence")
-    if "sampling_parameters" not in tensors:
+    if wanted.sampling is None:
         return values, timeout
     if values:
-        raise InvalidRequest(
-            f"parameters {', '.join(sorted(values))} beside the input sampling_parameters: send one of them"
-        )
-    given = _json(tensors["sampling_parameters"])
-    if not isinstance(given, dict):
-        raise InvalidRequest("input 'sampling_parameters' must be a JSON object")
-    return given, timeout
+        beside = "the input sampling_parameters" if "sampling_parameters" in _names(scheme) else f"{scheme.title} names"
+        raise InvalidRequest(f"parameters {', '.join(sorted(values))} beside {beside}: send one of them")
+    return wanted.sampling, timeout
+
+
+def _names(scheme: Scheme) -> frozenset[str]:
+    return frozenset(signature.name for signature in scheme.inputs)
 
 
 def _timeout_seconds(value: object) -> float | None:
@@ -160,20 +126,27 @@ def _timeout_seconds(value: object) -> float | None:
     return value / 1e6 if value else None
 
 
-def _outputs(request: pb.ModelInferRequest, tensors: Mapping[str, InputTensor]) -> tuple[str, ...]:
-    known = {signature.name for signature in OUTPUTS}
+def _outputs(request: pb.ModelInferRequest, scheme: Scheme, wanted: Wanted) -> tuple[str, ...]:
+    """The outputs to answer with: those that are asked for by name, else the text; and those that flags add."""
+    offered = {signature.name: signature.offered for signature in scheme.outputs}
     requested = set()
     for output in request.outputs:
-        if output.name not in known:
-            raise InvalidRequest(f"unknown output {output.name!r}; known: {', '.join(sorted(known))}")
+        if not offered[output.name]:
+            raise Unsupported(f"output {output.name!r} is not supported: leave it out")
         if output.parameters.get("classification") is not None:
             raise InvalidRequest(f"output {output.name!r}: classification is not offered for generated text")
         if any(key.startswith("shared_memory") for key in output.parameters):
             raise Unsupported(f"output {output.name!r}: shared memory is not offered")
         requested.add(output.name)
-    if not requested:
-        requested = {"text_output"}
-    requested |= {
-        name.removeprefix("return_") for name in tensors if name.startswith("return_") and _flag(tensors, name, False)
-    }
-    return tuple(signature.name for signature in OUTPUTS if signature.name in requested)
+    wanted_names = (requested or {"text_output"}) | wanted.outputs
+    return tuple(signature.name for signature in scheme.outputs if signature.name in wanted_names)
+
+
+def _needed(sampling: Sampling, outputs: tuple[str, ...]) -> Sampling:
+    """The engine computes the log-probabilities that an output shows, and no others."""
+    logprobs = sampling.logprobs if _LOGPROBS in outputs else None
+    if logprobs is None and not _OF_LOGPROBS.isdisjoint(outputs):
+        logprobs = 0
+    if logprobs == sampling.params.logprobs:
+        return sampling
+    return replace(sampling, params=msgspec.structs.replace(sampling.params, logprobs=logprobs))

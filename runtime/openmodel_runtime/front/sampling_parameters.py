@@ -10,17 +10,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from openmodel_runtime.errors import InvalidRequest, Unsupported
 from openmodel_runtime.request import MAX_SEED, SamplingParams
 
+MAX_COMPLETIONS = 64
+"""Completions of one request. Each takes a place in the queue: more would let one caller fill the steps of a rank."""
+MAX_LOGPROBS = 20
+"""Likeliest tokens that are told with each token; vLLM's own limit."""
 _NEUTRAL: dict[str, tuple[object, ...]] = {
-    "n": (1,),
-    "best_of": (1, None),
-    "presence_penalty": (0, 0.0),
-    "frequency_penalty": (0, 0.0),
-    "repetition_penalty": (1, 1.0),
     "length_penalty": (1, 1.0),
-    "logprobs": (None,),
     "prompt_logprobs": (None,),
     "bad_words": (None, []),
     "logit_bias": (None, {}),
@@ -29,8 +29,6 @@ _NEUTRAL: dict[str, tuple[object, ...]] = {
     "guided_decoding": (None,),
     "truncate_prompt_tokens": (None,),
     "lora_name": (None, ""),
-    "include_stop_str_in_output": (False,),
-    "skip_special_tokens": (True,),
     "spaces_between_special_tokens": (True,),
     "detokenize": (True,),
 }
@@ -41,33 +39,64 @@ _MAX_STOP_CHARACTERS = 4096
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """What the engine needs, and the stop strings that only text can show."""
+    """What the engine needs, and what only text can show."""
 
     params: SamplingParams
-    stop: tuple[str, ...]
-
-
-def parse_sampling(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> Sampling:
-    """Checked parameters; `defaults` are the checkpoint's own, used where the caller is silent."""
-    values: dict[str, Any] = {}
+    """As the caller has it; `seed` is the first completion's."""
     stop: tuple[str, ...] = ()
+    """Strings that end a completion; looked for from `params.min_tokens` on."""
+    n: int = 1
+    """Completions to generate."""
+    include_stop: bool = False
+    """True: what ended the completion, a stop string or token, is part of its text."""
+    skip_special_tokens: bool = True
+    """True: special tokens have no text."""
+    logprobs: int | None = None
+    """Likeliest tokens that the caller wants with each token; None for no log-probabilities. The engine's own
+    `params.logprobs` follows the outputs that the request has."""
+
+    def of_completion(self, index: int) -> SamplingParams:
+        """vLLM's rule: completion `index` of several has the seed of the first plus its index."""
+        if self.params.seed is None or index == 0:
+            return self.params
+        return msgspec.structs.replace(self.params, seed=(self.params.seed + index) % (MAX_SEED + 1))
+
+
+def parse_sampling(
+    given: Mapping[str, Any], defaults: Mapping[str, Any], called: Mapping[str, str] | None = None
+) -> Sampling:
+    """Checked parameters; `defaults` are the checkpoint's own, used where the caller is silent.
+
+    `called` has the caller's own name of a parameter, where it is another. InvalidRequest and Unsupported name it.
+    """
+    names = called or {}
+    values: dict[str, Any] = {}
     for name, value in {**defaults, **given}.items():
-        if name == "stop":
-            stop = _stop_strings(value)
-        elif name in _PARSERS:
+        told = names.get(name, name)
+        if parse := _PARSERS.get(name):
             if value is not None:
-                values[name] = _PARSERS[name](name, value)
+                values[name] = parse(told, value)
         elif name in _NEUTRAL:
             if _plain(value) not in _NEUTRAL[name]:
-                raise Unsupported(f"sampling parameter {name!r} is not supported yet")
+                raise Unsupported(f"sampling parameter {told!r} is not supported yet")
         else:
-            raise InvalidRequest(
-                f"unknown sampling parameter {name!r}; known: {', '.join(sorted({'stop', *_PARSERS}))}"
-            )
-    params = SamplingParams(**values)
+            raise InvalidRequest(f"unknown sampling parameter {told!r}; known: {', '.join(sorted(_PARSERS))}")
+    n = values.pop("n", 1)
+    if values.pop("best_of", n) != n:
+        raise Unsupported(f"{names.get('best_of', 'best_of')} is not supported beside another n: leave it out")
+    sampling = Sampling(
+        stop=values.pop("stop", ()),
+        n=n,
+        include_stop=values.pop("include_stop_str_in_output", False),
+        skip_special_tokens=values.pop("skip_special_tokens", True),
+        logprobs=values.get("logprobs"),
+        params=SamplingParams(**values),
+    )
+    params = sampling.params
     if params.min_tokens > params.max_tokens:
-        raise InvalidRequest(f"min_tokens {params.min_tokens} is more than max_tokens {params.max_tokens}")
-    return Sampling(params, stop)
+        least, most = (names.get(name, name) for name in ("min_tokens", "max_tokens"))
+        raise InvalidRequest(f"{least} {params.min_tokens} is more than {most} {params.max_tokens}")
+    return sampling
 
 
 def _plain(value: Any) -> Any:
@@ -125,26 +154,36 @@ def _token_ids(name: str, value: Any) -> tuple[int, ...]:
     return tuple(dict.fromkeys(value))
 
 
-def _stop_strings(value: Any) -> tuple[str, ...]:
+def _stop_strings(name: str, value: Any) -> tuple[str, ...]:
     strings = [value] if isinstance(value, str) else value or []
     if not isinstance(strings, list) or not all(isinstance(text, str) and text for text in strings):
-        raise InvalidRequest(f"stop must be a string or a list of non-empty strings, not {value!r}")
+        raise InvalidRequest(f"{name} must be a string or a list of non-empty strings, not {value!r}")
     if len(strings) > _MAX_STOP_STRINGS or max(map(len, strings), default=0) > _MAX_STOP_CHARACTERS:
         raise InvalidRequest(
-            f"stop may have {_MAX_STOP_STRINGS} strings of {_MAX_STOP_CHARACTERS} characters: each is looked for in "
+            f"{name} may have {_MAX_STOP_STRINGS} strings of {_MAX_STOP_CHARACTERS} characters: each is looked for in "
             "every piece of text"
         )
     return tuple(strings)
 
 
 _PARSERS: dict[str, Callable[[str, Any], Any]] = {
+    "n": _number(1, MAX_COMPLETIONS, int),
+    "best_of": _number(1, MAX_COMPLETIONS, int),
     "temperature": _temperature,
     "top_p": _number(0, 1, float, open_low=True),
     "top_k": _top_k,
     "min_p": _number(0, 1, float),
+    # vLLM takes all above 0; logits divided by less than this, or multiplied by more, may overflow.
+    "repetition_penalty": _number(0.01, 100, float),
+    "presence_penalty": _number(-2, 2, float),
+    "frequency_penalty": _number(-2, 2, float),
     "seed": _number(0, MAX_SEED, int),
     "max_tokens": _number(1, 2**31 - 1, int),
     "min_tokens": _number(0, 2**31 - 1, int),
+    "stop": _stop_strings,
     "stop_token_ids": _token_ids,
     "ignore_eos": _flag,
+    "include_stop_str_in_output": _flag,
+    "skip_special_tokens": _flag,
+    "logprobs": _number(0, MAX_LOGPROBS, int),
 }

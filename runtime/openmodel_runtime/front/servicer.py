@@ -18,6 +18,7 @@ from openmodel_protos import grpc_service_pb2 as pb
 from openmodel_protos import grpc_service_pb2_grpc as pb_grpc
 from openmodel_runtime.errors import InternalError, InvalidRequest, NotFound, RequestError, Unavailable, Unsupported
 from openmodel_runtime.front import describe
+from openmodel_runtime.front.back_pressure import Busy
 from openmodel_runtime.front.inference import Inference
 from openmodel_runtime.front.respond import message_of
 from openmodel_runtime.front.statistics import Statistics
@@ -29,6 +30,8 @@ Request = TypeVar("Request")
 Response = TypeVar("Response")
 Method = Callable[["InferenceServicer", Request, Context], Awaitable[Response]]
 
+RETRY_KEY = "grpc-retry-pushback-ms"
+"""Trailer with the milliseconds after which a client should try again; gRPC's own retries go by it."""
 _LOAD_REFUSED = (
     "explicit model load / unload is not allowed: the model is loaded by whoever runs this server "
     "(in a cluster, its OpenModel)"
@@ -36,8 +39,9 @@ _LOAD_REFUSED = (
 
 
 async def abort(context: Context, error: RequestError) -> NoReturn:
-    """Ends the call with the error's status."""
-    await context.abort(grpc.StatusCode[error.code], message_of(error))
+    """Ends the call with the error's status; one that passes by itself says when, in the words of gRFC A6."""
+    retry = ((RETRY_KEY, str(error.retry_after_ms)),) if isinstance(error, Busy) else ()
+    await context.abort(grpc.StatusCode[error.code], message_of(error), retry)
     raise AssertionError("abort returned")
 
 
@@ -147,8 +151,8 @@ class InferenceServicer(pb_grpc.GRPCInferenceServiceServicer):
         """The whole completion in one response."""
         self._note_call()
         async with aclosing(self._inference.responses(request, streaming=False)) as responses:
-            async for response, _ in responses:
-                return response
+            async for response in responses:
+                return response.infer_response
         raise AssertionError("a generation ended without a response")
 
     async def ModelStreamInfer(  # type: ignore[override]  # grpc.aio also takes a coroutine that writes

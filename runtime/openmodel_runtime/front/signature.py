@@ -1,11 +1,22 @@
-"""The tensors that a generation takes and gives: vLLM's names on Triton, and `messages`.
+"""What a tensor and a naming scheme are: the words in which `schemes` writes its tables.
 
-One table, read by the parser, by ModelMetadata and by ModelConfig.
+Knows no scheme and no request.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from openmodel_runtime.front.inputs import Inputs
+    from openmodel_runtime.front.tensors import Value
+
+SCALAR = (1,)
+"""One element; the batch dimension that TensorRT-LLM's clients send before it is accepted."""
+LIST = (-1,)
+"""Any number of elements, with or without that batch dimension."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,58 +25,38 @@ class TensorSignature:
 
     name: str
     datatype: str
-    shape: tuple[int, ...]
-    optional: bool = True
+    shape: tuple[int, ...] = SCALAR
+    only: tuple[Value, ...] | None = None
+    """Of an input whose feature is not offered: the values that ask for nothing. () when none does, so that the tensor
+    must be empty or absent; such a tensor is in no description of the model. None: every value has a meaning."""
+
+    @property
+    def offered(self) -> bool:
+        """True when the tensor may be sent or asked for with elements in it."""
+        return self.only != ()
 
 
-INPUTS = (
-    TensorSignature("text_input", "BYTES", (1,)),
-    TensorSignature("messages", "BYTES", (1,)),
-    TensorSignature("stream", "BOOL", (1,)),
-    TensorSignature("sampling_parameters", "BYTES", (1,)),
-    TensorSignature("exclude_input_in_output", "BOOL", (1,)),
-    TensorSignature("return_finish_reason", "BOOL", (1,)),
-    TensorSignature("return_num_input_tokens", "BOOL", (1,)),
-    TensorSignature("return_num_output_tokens", "BOOL", (1,)),
-)
-OUTPUTS = (
-    TensorSignature("text_output", "BYTES", (-1,)),
-    TensorSignature("finish_reason", "BYTES", (-1,)),
-    TensorSignature("num_input_tokens", "UINT32", (1,)),
-    TensorSignature("num_output_tokens", "UINT32", (-1,)),
-)
-# Tensors of the known schemes that this server does not offer yet: answered by name, never ignored.
-UNSUPPORTED_INPUTS = frozenset(
-    {
-        "image",
-        "embedding_request",
-        "return_cumulative_logprob",
-        "return_logprobs",
-        "max_tokens",
-        "temperature",
-        "top_k",
-        "top_p",
-        "seed",
-        "stop_words",
-        "bad_words",
-        "end_id",
-        "pad_id",
-        "min_tokens",
-        "beam_width",
-        "num_return_sequences",
-        "length_penalty",
-        "repetition_penalty",
-        "presence_penalty",
-        "frequency_penalty",
-        "return_log_probs",
-        "return_context_logits",
-        "return_generation_logits",
-        "return_perf_metrics",
-        "guided_decoding_guide",
-        "guided_decoding_guide_type",
-        "streaming",
-        "input_ids",
-        "input_lengths",
-        "request_output_len",
-    }
-)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What the tensors of one scheme ask for, in words that all schemes share."""
+
+    stream: bool
+    echo_prompt: bool
+    sampling: Mapping[str, Any] | None
+    """Sampling parameters by vLLM's names; None: those among the request's parameters count."""
+    called: Mapping[str, str] = field(default_factory=dict)
+    """The caller's own name of a sampling parameter, where it is another."""
+    outputs: frozenset[str] = frozenset()
+    """Outputs that flags among the inputs add."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scheme:
+    """One known way to name the tensors of a generation."""
+
+    title: str
+    inputs: tuple[TensorSignature, ...]
+    outputs: tuple[TensorSignature, ...]
+    """In the order in which they are answered."""
+    read: Callable[[Inputs], Wanted]
+    """Reads the inputs; InvalidRequest names the one that is wrong."""

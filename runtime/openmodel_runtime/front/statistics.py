@@ -29,6 +29,7 @@ class RequestTimer:
         self.operation = "text_completion"
         self.input_tokens = 0
         self.output_tokens = 0
+        """Tokens of all completions so far; set by whoever looks at them."""
 
     def tokenized(self, input_tokens: int) -> None:
         """The prompt is tokens and goes to the rank."""
@@ -36,8 +37,7 @@ class RequestTimer:
         self.queued = self._clock()
 
     def token(self) -> None:
-        """A token came."""
-        self.output_tokens += 1
+        """A token came: the first one counts."""
         if self.first_token is None:
             self.first_token = self._clock()
 

@@ -32,19 +32,20 @@ class InferStream:
         self._grpc_errors = grpc_errors
         # One writer at a time; a slow reader holds up this call's generations and nobody else's.
         self._writing = asyncio.Lock()
+        self._writer: asyncio.Task[None] | None = None
         self._slots = asyncio.Semaphore(_MAX_UNDER_WAY)
-        self._under_way = 0
+        self._serving: set[asyncio.Task[None]] = set()
         self._reading: asyncio.Task[None] | None = None
         self._draining = False
+        self._error: RequestError | None = None
 
     async def serve(self, requests: AsyncIterator[pb.ModelInferRequest]) -> None:
-        """Reads until the sender is done, and ends when every request has ended."""
-        try:
-            async with asyncio.TaskGroup() as group:
-                self._reading = group.create_task(self._read(requests, group))
-                self._end_if_drained()
-        except* RequestError as errors:
-            raise _first(errors) from None
+        """Reads until the sender is done, and ends when every request has ended; RequestError is the call's status."""
+        async with asyncio.TaskGroup() as group:
+            self._reading = group.create_task(self._read(requests, group))
+            self._end_if_drained()
+        if self._error is not None:
+            raise self._error
         if self._reading.cancelled():
             raise Unavailable(DRAINING)
 
@@ -54,35 +55,58 @@ class InferStream:
         self._end_if_drained()
 
     def _end_if_drained(self) -> None:
-        if self._draining and not self._under_way and self._reading is not None:
+        if self._draining and not self._serving and self._reading is not None:
             self._reading.cancel()
 
+    def _fail(self, error: RequestError) -> None:
+        """Ends the whole call with this error, the first one.
+
+        A response that is being written is not given up: gRPC takes no status while it waits for a slow reader, and
+        the caller would never hear of the end.
+        """
+        if self._error is None:
+            self._error = error
+            for task in {*self._serving, self._reading} - {self._writer, asyncio.current_task()}:
+                if task is not None:
+                    task.cancel()
+
     async def _read(self, requests: AsyncIterator[pb.ModelInferRequest], group: asyncio.TaskGroup) -> None:
-        async for request in _parsed(requests):
-            await self._slots.acquire()
-            self._under_way += 1
-            group.create_task(self._serve_one(request))
+        try:
+            async for request in _parsed(requests):
+                await self._slots.acquire()
+                task = group.create_task(self._serve_one(request))
+                self._serving.add(task)
+                task.add_done_callback(self._served)
+        except RequestError as error:
+            self._fail(error)
+
+    def _served(self, task: asyncio.Task[None]) -> None:
+        self._serving.discard(task)
+        self._slots.release()
+        self._end_if_drained()
 
     async def _serve_one(self, request: pb.ModelInferRequest) -> None:
         try:
             async with aclosing(self._inference.responses(request, streaming=True)) as responses:
-                async for response, final in responses:
-                    mark_final(response, final)
-                    await self._send(pb.ModelStreamInferResponse(infer_response=response))
+                async for response in responses:
+                    await self._send(response)
+                    if self._error is not None:
+                        return
         except RequestError as error:
             if self._grpc_errors:
-                raise
-            response = empty_response(request, request.model_name, request.model_version)
-            mark_final(response, True)
-            await self._send(pb.ModelStreamInferResponse(error_message=message_of(error), infer_response=response))
-        finally:
-            self._slots.release()
-            self._under_way -= 1
-            self._end_if_drained()
+                self._fail(error)
+                return
+            refusal = empty_response(request, request.model_name, request.model_version)
+            mark_final(refusal, True)
+            await self._send(pb.ModelStreamInferResponse(error_message=message_of(error), infer_response=refusal))
 
     async def _send(self, message: pb.ModelStreamInferResponse) -> None:
         async with self._writing:
-            await self._write(message)
+            self._writer = asyncio.current_task()
+            try:
+                await self._write(message)
+            finally:
+                self._writer = None
 
 
 async def _parsed(
@@ -98,8 +122,3 @@ async def _parsed(
         except Exception as error:  # grpc.aio passes on whatever the deserializer raised
             raise InvalidRequest(f"a message of the stream is no ModelInferRequest: {error}") from None
         yield request
-
-
-def _first(errors: BaseExceptionGroup[RequestError]) -> RequestError:
-    error = errors.exceptions[0]
-    return _first(error) if isinstance(error, BaseExceptionGroup) else error

@@ -16,6 +16,7 @@ from openmodel_runtime.errors import InvalidRequest, Unsupported
 
 Value = bool | int | float | bytes
 
+_LENGTH = struct.Struct("<I")
 # More dimensions are nobody's tensor, and multiplying a million of them would take for ever.
 _MAX_DIMENSIONS = 32
 # struct's letter for each datatype with a fixed size.
@@ -119,10 +120,10 @@ def _decode_bytes(name: str, raw: bytes, needed: int) -> tuple[Value, ...]:
     while offset < len(raw):
         if len(values) == needed:
             raise InvalidRequest(f"input {name!r} has more elements than the {needed} that its shape needs")
-        if offset + 4 > len(raw):
+        if offset + _LENGTH.size > len(raw):
             raise InvalidRequest(f"input {name!r}: the last BYTES element is cut off within its length")
-        (length,) = struct.unpack_from("<I", raw, offset)
-        offset += 4
+        (length,) = _LENGTH.unpack_from(raw, offset)
+        offset += _LENGTH.size
         if offset + length > len(raw):
             raise InvalidRequest(f"input {name!r}: a BYTES element of {length} bytes has {len(raw) - offset} left")
         values.append(raw[offset : offset + length])
@@ -143,5 +144,5 @@ def _decode_fixed(name: str, datatype: str, raw: bytes, needed: int) -> tuple[Va
 def encode_values(datatype: str, values: Sequence[Value]) -> bytes:
     """Raw contents of an output."""
     if datatype == "BYTES":
-        return b"".join(struct.pack("<I", len(value)) + value for value in values if isinstance(value, bytes))
+        return b"".join([_LENGTH.pack(len(value)) + value for value in values if isinstance(value, bytes)])
     return struct.pack(f"<{len(values)}{_FORMATS[datatype]}", *values)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,6 +18,9 @@ from tokenizers import Tokenizer
 from openmodel_runtime.checkpoint.model_config import read_json
 from openmodel_runtime.errors import CheckpointError, InvalidRequest
 from openmodel_runtime.front.parse import InferRequest, Message
+
+# Likely tokens are likely again.
+_REMEMBERED_TOKENS = 4096
 
 
 class TextModel:
@@ -36,6 +40,8 @@ class TextModel:
         config = _tokenizer_config(folder)
         self._special = {name: _token_text(config.get(name)) for name in ("bos_token", "eos_token")}
         self._template = _template(folder, config)
+        self.token_text = lru_cache(_REMEMBERED_TOKENS)(lambda token: self.decode_all([token]))
+        """Text of one token by itself; "" when the tokenizer does not know it."""
 
     def encode(self, request: InferRequest) -> tuple[int, ...]:
         """Token ids of the prompt; templates bring their own special tokens."""
@@ -50,7 +56,11 @@ class TextModel:
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Text of the tokens, special ones left out."""
-        return self._tokenizer.decode(list(tokens), skip_special_tokens=True)
+        return self._tokenizer.decode(tokens, skip_special_tokens=True)
+
+    def decode_all(self, tokens: Sequence[int]) -> str:
+        """Text of the tokens, special ones included."""
+        return self._tokenizer.decode(tokens, skip_special_tokens=False)
 
     def _render(self, messages: list[Message]) -> str:
         if self._template is None:

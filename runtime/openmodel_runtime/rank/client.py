@@ -1,7 +1,7 @@
 """The front's end of one running rank process.
 
-Starts the process, hands it requests and hands each request's tokens to whoever waits for them. When the process ends,
-every request it had ends with Unavailable. Knows asyncio; knows no gRPC and no tensor.
+Starts the process, hands it requests and hands each request's tokens to its sink. When the process ends, every request
+it had ends with Unavailable. Knows asyncio; knows no gRPC and no tensor.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ import asyncio
 import itertools
 import socket
 import sys
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Protocol
 
 from openmodel_runtime.config import EngineConfig
 from openmodel_runtime.errors import Unavailable
@@ -37,13 +38,23 @@ _RANK_ENDED = "the rank that served this request ended; send the request again"
 _EXIT_SECONDS = 10.0
 
 
+class TokenSink(Protocol):
+    """Whoever takes the tokens of one request. Called while the rank's messages are read: it must not wait."""
+
+    def token(self, output: TokenOutput) -> None:
+        """The next token; none comes after one with a finish reason."""
+
+    def lost(self, error: Unavailable) -> None:
+        """The rank ended before the request did."""
+
+
 class RankClient:
     """One rank process, from its start to its end."""
 
     def __init__(self, on_step: Callable[[StepDone], None]) -> None:
         self._on_step = on_step
         self._ids = itertools.count(1)
-        self._requests: dict[int, asyncio.Queue[TokenOutput | None]] = {}
+        self._requests: dict[int, TokenSink] = {}
         self._ended = False
         self._process: asyncio.subprocess.Process | None = None
         self._reader: asyncio.StreamReader | None = None
@@ -79,14 +90,17 @@ class RankClient:
             while (message := await self._receive()) is not None:
                 assert isinstance(message, StepDone)
                 for output in message.outputs:
-                    if waiting := self._requests.get(output.request_id):
-                        waiting.put_nowait(output)
+                    if sink := self._requests.get(output.request_id):
+                        if output.finish_reason:
+                            del self._requests[output.request_id]
+                        sink.token(output)
                 self._on_step(message)
         finally:
             # A request that comes from here on has nobody left to answer it.
             self._ended = True
-            for waiting in self._requests.values():
-                waiting.put_nowait(None)
+            for sink in self._requests.values():
+                sink.lost(Unavailable(_RANK_ENDED))
+            self._requests.clear()
 
     async def exit_code(self) -> int:
         """Exit code of a rank that is gone."""
@@ -105,27 +119,19 @@ class RankClient:
                 self._process.kill()
             await self._process.wait()
 
-    async def generate(self, prompt: tuple[int, ...], sampling: SamplingParams) -> AsyncGenerator[TokenOutput, None]:
-        """Tokens of one request as they come. Closing the iterator early aborts the request in the rank."""
+    def submit(self, prompt: tuple[int, ...], sampling: SamplingParams, sink: TokenSink) -> int:
+        """Asks for a completion, whose tokens go to `sink`; returns the id to abort it by. Raises Unavailable."""
         if self._ended:
             raise Unavailable(_RANK_ENDED)
         request_id = next(self._ids)
-        outputs: asyncio.Queue[TokenOutput | None] = asyncio.Queue()
-        self._requests[request_id] = outputs
-        finished = False
-        try:
-            self._send(Submit(GenerateRequest(request_id=request_id, prompt=prompt, sampling=sampling)))
-            while not finished:
-                output = await outputs.get()
-                if output is None:
-                    finished = True
-                    raise Unavailable(_RANK_ENDED)
-                finished = bool(output.finish_reason)
-                yield output
-        finally:
-            del self._requests[request_id]
-            if not finished:
-                self._send(Abort(request_id))
+        self._requests[request_id] = sink
+        self._send(Submit(GenerateRequest(request_id=request_id, prompt=prompt, sampling=sampling)))
+        return request_id
+
+    def abort(self, request_id: int) -> None:
+        """Ends a request, if it has not ended: its sink hears nothing more, and the rank frees what it holds."""
+        if self._requests.pop(request_id, None) is not None:
+            self._send(Abort(request_id))
 
     def _send(self, message: ToRank) -> None:
         assert self._writer is not None

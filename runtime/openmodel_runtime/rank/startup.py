@@ -25,6 +25,7 @@ from openmodel_runtime.engine.scheduler import Scheduler, SchedulerLimits
 from openmodel_runtime.errors import InvalidSetting, UnsupportedModel
 from openmodel_runtime.models.layers import Numerics, weight_bytes
 from openmodel_runtime.rank.messages import Loaded, Start
+from openmodel_runtime.request import GenerateRequest, SamplingParams
 
 _log = logging.getLogger(__name__)
 # Tokens of prompts in a step. More would not multiply faster on a CPU, and would hold up everybody's next token.
@@ -44,13 +45,11 @@ def build_engine(start: Start) -> tuple[Engine, Loaded]:
     loaded = load_model(folder, config, Numerics(kernels, dtype))
     limits, bill = _limits(settings, config, kernels, dtype.itemsize, max_model_len)
     _log.info("%s computes; memory: %s", kernels.name, bill)
-    caches = [
-        kernels.new_cache(limits.num_blocks, config.num_kv_heads, config.head_dim, dtype)
-        for _ in range(config.num_layers)
-    ]
+    caches = kernels.new_cache(config.num_layers, limits.num_blocks, config.num_kv_heads, config.head_dim, dtype)
     eos = read_eos_token_ids(folder, raw)
-    runner = ModelRunner(loaded.model, caches, eos)
-    return Engine(Scheduler(limits, eos), runner, lambda: secrets.randbits(64)), Loaded(
+    engine = Engine(Scheduler(limits, eos), ModelRunner(loaded.model, caches, eos), lambda: secrets.randbits(64))
+    _warm_up(engine)
+    return engine, Loaded(
         architecture=config.architecture,
         parameters=loaded.parameters,
         active_parameters=loaded.active_parameters,
@@ -62,6 +61,12 @@ def build_engine(start: Start) -> tuple[Engine, Loaded]:
         kv_cache_tokens=limits.num_blocks * limits.block_tokens,
         load_seconds=time.monotonic() - began,
     )
+
+
+def _warm_up(engine: Engine) -> None:
+    """One token through the whole model: what can not run fails here, and the first caller does not wait for pages."""
+    engine.submit(GenerateRequest(request_id=0, prompt=(0,), sampling=SamplingParams(temperature=0.0, max_tokens=1)))
+    engine.step()
 
 
 def _kernels(settings: EngineConfig, config: ModelConfig, dtype: torch.dtype) -> Kernels:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import struct
 from contextlib import suppress
 
@@ -89,7 +90,7 @@ def test_what_is_wrong_is_named() -> None:
     refused(infer(text_input=b"Hi", stream=True, exclude_input_in_output=False), "exclude_input_in_output")
     refused(infer(text_input=True), "text_input", "BYTES")
     refused(infer(text_input=b"Hi", image=b"x"), "image", error=Unsupported)
-    refused(infer(text_input=b"Hi", max_tokens=b"x"), "max_tokens", error=Unsupported)
+    refused(infer(text_input=b"Hi", max_tokens=b"x"), "max_tokens", "INT32")
 
 
 def test_parameters_are_checked() -> None:
@@ -104,6 +105,20 @@ def test_parameters_are_checked() -> None:
     request = infer(text_input=b"Hi", sampling_parameters={})
     request.parameters["seed"].int64_param = 1
     refused(request, "seed", "sampling_parameters")
+
+
+def test_log_probabilities_are_computed_when_an_output_shows_them() -> None:
+    for outputs, asked, computed in (
+        ((), 3, None),
+        (("logprobs",), 3, 3),
+        (("logprobs",), None, None),
+        (("cumulative_logprob",), None, 0),
+        (("cumulative_logprob",), 3, 0),
+        (("cumulative_logprob", "logprobs"), 3, 3),
+    ):
+        flags = {f"return_{output}": True for output in outputs}
+        sampling = parse(infer(text_input=b"Hi", sampling_parameters={"logprobs": asked}, **flags)).sampling
+        assert (sampling.logprobs, sampling.params.logprobs) == (asked, computed)
 
 
 def test_outputs_are_checked() -> None:
@@ -122,9 +137,19 @@ def test_tensors_are_checked() -> None:
     request = infer(text_input=b"Hi")
     request.raw_input_contents.append(b"")
     refused(request, "raw_input_contents")
+    for shape, words in (
+        ([2], "[1] or [1, 1]"),
+        ([], "[1] or [1, 1]"),
+        ([1, 1, 1], "[1] or [1, 1]"),
+        ([2, 1], "batch"),
+    ):
+        request = infer(text_input=b"Hi")
+        request.inputs[0].shape[:] = shape
+        request.raw_input_contents[0] = raw_bytes(*[b"Hi"] * math.prod(shape))
+        refused(request, "text_input", "shape", words)
     request = infer(text_input=b"Hi")
-    request.inputs[0].shape[:] = [2]
-    refused(request, "text_input", "shape")
+    request.inputs[0].shape[:] = [1, 1]
+    assert parse(request).text == "Hi"
     request = infer(text_input=b"Hi")
     request.raw_input_contents[0] = request.raw_input_contents[0][:-1]
     refused(request, "text_input", "left")
