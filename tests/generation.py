@@ -14,6 +14,6 @@ def generate(engine: Engine, prompts: Sequence[tuple[int, ...]], sampling: Sampl
         engine.submit(GenerateRequest(request_id=number, prompt=prompt, sampling=sampling))
     answers: list[list[int]] = [[] for _ in prompts]
     while not engine.scheduler.idle:
-        for output in engine.step():
+        for output in engine.step().outputs:
             answers[output.request_id].append(output.token)
     return answers

@@ -6,6 +6,7 @@ RuntimeFault
 │   ├── NotFound            NOT_FOUND
 │   ├── Unsupported         UNIMPLEMENTED
 │   ├── QueueFull           RESOURCE_EXHAUSTED
+│   ├── OutOfMemory         RESOURCE_EXHAUSTED
 │   ├── DeadlineExceeded    DEADLINE_EXCEEDED
 │   ├── Unavailable         UNAVAILABLE
 │   └── InternalError       INTERNAL
@@ -55,6 +56,12 @@ class QueueFull(RequestError):
     code = "RESOURCE_EXHAUSTED"
 
 
+class OutOfMemory(RequestError):
+    """A step needed more memory than there is; the request that came last is given up for the others."""
+
+    code = "RESOURCE_EXHAUSTED"
+
+
 class DeadlineExceeded(RequestError):
     """The request's own timeout ran out."""
 
@@ -71,20 +78,6 @@ class InternalError(RequestError):
     """A fault of the server."""
 
     code = "INTERNAL"
-
-
-REQUEST_ERRORS: dict[str, type[RequestError]] = {
-    error.code: error
-    for error in (
-        InvalidRequest,
-        NotFound,
-        Unsupported,
-        QueueFull,
-        DeadlineExceeded,
-        Unavailable,
-        InternalError,
-    )
-}
 
 
 class StartError(RuntimeFault):

@@ -72,3 +72,10 @@ class TokenOutput(msgspec.Struct, frozen=True, kw_only=True):
     """The likeliest tokens, likeliest first, as many as `logprobs` asks for."""
     cached_prompt_tokens: int = 0
     """Tokens of the prompt that were not computed because the prefix cache had them."""
+
+
+class RequestFailed(msgspec.Struct, frozen=True):
+    """A request that was given up because memory did not suffice."""
+
+    request_id: int
+    message: str

@@ -63,10 +63,9 @@ class Company:
             num_blocks=self.blocks,
             block_tokens=BLOCK,
         )
-        caches = [
-            numerics.kernels.new_cache(self.blocks, config.num_kv_heads, config.head_dim, numerics.dtype)
-            for _ in range(config.num_layers)
-        ]
+        caches = numerics.kernels.new_cache(
+            config.num_layers, self.blocks, config.num_kv_heads, config.head_dim, numerics.dtype
+        )
         runner = ModelRunner(self.model, caches, frozenset())
         self.engine = Engine(Scheduler(limits, frozenset()), runner, lambda: 0)
 
@@ -75,7 +74,7 @@ class Company:
         self.engine.submit(request)
 
     def step(self) -> None:
-        for output in self.engine.step():
+        for output in self.engine.step().outputs:
             self.answers[output.request_id].append(output)
 
     def finish(self) -> None:

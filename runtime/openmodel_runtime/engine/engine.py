@@ -7,14 +7,24 @@ run again (docs/decisions/0010). Knows no queue, no socket, no clock.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from msgspec import structs
 
 from openmodel_runtime.engine.model_runner import ModelRunner
 from openmodel_runtime.engine.scheduler import Scheduler
-from openmodel_runtime.request import GenerateRequest, TokenOutput
+from openmodel_runtime.errors import OutOfMemory
+from openmodel_runtime.request import GenerateRequest, RequestFailed, TokenOutput
 
 SeedSource = Callable[[], int]
+
+
+@dataclass(frozen=True, slots=True)
+class StepOutcome:
+    """What a step came to."""
+
+    outputs: list[TokenOutput]
+    failed: list[RequestFailed] = field(default_factory=list)
 
 
 class Engine:
@@ -41,9 +51,15 @@ class Engine:
         """Ends a request and frees its cache; no more tokens of it come."""
         self._scheduler.abort(request_id)
 
-    def step(self) -> list[TokenOutput]:
-        """Runs one step; returns the tokens that it made."""
+    def step(self) -> StepOutcome:
+        """Runs one step; the tokens that it made, and the request that was given up when memory did not suffice."""
         batch = self._scheduler.schedule()
         if not batch.scheduled:
-            return []
-        return self._scheduler.update(batch, self._runner.run(batch))
+            return StepOutcome([])
+        try:
+            sampled = self._runner.run(batch)
+        except OutOfMemory as error:
+            last = max((item.sequence for item in batch.scheduled), key=lambda sequence: sequence.arrival)
+            self.abort(last.request.request_id)
+            return StepOutcome([], [RequestFailed(last.request.request_id, str(error))])
+        return StepOutcome(self._scheduler.update(batch, sampled))

@@ -12,6 +12,7 @@ import torch
 from openmodel_kernels.interface import LayerCache, SequenceRows
 from openmodel_runtime.engine.sampler import sample
 from openmodel_runtime.engine.sequence import Batch, SampledToken
+from openmodel_runtime.errors import OutOfMemory
 from openmodel_runtime.models.blocks import CausalLM, StepInput
 
 
@@ -24,7 +25,18 @@ class ModelRunner:
         self._eos_token_ids = eos_token_ids
 
     def run(self, batch: Batch) -> list[SampledToken]:
-        """Computes the batch; the next token of each scheduled sequence that samples, in order."""
+        """Computes the batch; the next token of each scheduled sequence that samples, in order.
+
+        Raises OutOfMemory when there is not enough; nothing is lost then but the step.
+        """
+        try:
+            return self._run(batch)
+        except (MemoryError, RuntimeError) as error:
+            if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+                raise OutOfMemory(f"a step of {batch.num_tokens} tokens did not fit into memory") from error
+            raise
+
+    def _run(self, batch: Batch) -> list[SampledToken]:
         with torch.inference_mode():
             logits_SV = self._model(self._step_input(batch))
             sampling = [item.sequence for item in batch.scheduled if item.samples]

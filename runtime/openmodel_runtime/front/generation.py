@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 
 from openmodel_runtime.checkpoint.generation_config import read_default_sampling
-from openmodel_runtime.errors import DeadlineExceeded, InvalidRequest, Unavailable
+from openmodel_runtime.errors import DeadlineExceeded, InvalidRequest, RequestError
 from openmodel_runtime.front.back_pressure import Places
 from openmodel_runtime.front.completion import MAX_PIECE_TOKENS, Completion, Piece, join_pieces
 from openmodel_runtime.front.parse import InferRequest
@@ -96,7 +96,7 @@ class _Run:
         # Pieces of each completion, of which one response is made at the end.
         self._parts: list[list[Piece]] = [[] for _ in self._completions]
         self._changed = asyncio.Event()
-        self._lost: Unavailable | None = None
+        self._lost: RequestError | None = None
         self._expired = False
         expiry = None if deadline is None else asyncio.get_running_loop().call_at(deadline, self._expire)
         self._expiry = expiry
@@ -113,8 +113,8 @@ class _Run:
         """Tokens are there to be looked at."""
         self._changed.set()
 
-    def lost(self, error: Unavailable) -> None:
-        """The rank has ended, and with it what it had not finished."""
+    def lost(self, error: RequestError) -> None:
+        """The rank has ended, or gave this up."""
         self._lost = error
         self._changed.set()
 
@@ -182,7 +182,7 @@ class _Sink:
         if self._completion.add(output) >= self._every or output.finish_reason:
             self._run.came()
 
-    def lost(self, error: Unavailable) -> None:
+    def lost(self, error: RequestError) -> None:
         """No more tokens come."""
         self._run.lost(error)
 

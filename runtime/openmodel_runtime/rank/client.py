@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 from openmodel_runtime.config import EngineConfig
-from openmodel_runtime.errors import Unavailable
+from openmodel_runtime.errors import OutOfMemory, RequestError, Unavailable
 from openmodel_runtime.rank.messages import (
     LENGTH_BYTES,
     Abort,
@@ -44,8 +44,8 @@ class TokenSink(Protocol):
     def token(self, output: TokenOutput) -> None:
         """The next token; none comes after one with a finish reason."""
 
-    def lost(self, error: Unavailable) -> None:
-        """The rank ended before the request did."""
+    def lost(self, error: RequestError) -> None:
+        """The rank ended before the request did, or gave it up."""
 
 
 class RankClient:
@@ -94,6 +94,9 @@ class RankClient:
                         if output.finish_reason:
                             del self._requests[output.request_id]
                         sink.token(output)
+                for failure in message.failed:
+                    if sink := self._requests.pop(failure.request_id, None):
+                        sink.lost(OutOfMemory(failure.message))
                 self._on_step(message)
         finally:
             # A request that comes from here on has nobody left to answer it.

@@ -10,7 +10,7 @@ import struct
 import msgspec
 
 from openmodel_runtime.config import EngineConfig
-from openmodel_runtime.request import GenerateRequest, TokenOutput
+from openmodel_runtime.request import GenerateRequest, RequestFailed, TokenOutput
 
 _LENGTH = struct.Struct(">I")
 LENGTH_BYTES = _LENGTH.size
@@ -64,6 +64,7 @@ class StepDone(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     """From the rank, after each step."""
 
     outputs: list[TokenOutput]
+    failed: list[RequestFailed] = []
     running: int
     waiting: int
     free_tokens: int

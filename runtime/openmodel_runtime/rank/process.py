@@ -73,11 +73,12 @@ def _loop(channel: socket.socket, engine: Engine, inbox: queue.SimpleQueue[ToRan
                 engine.submit(message.request)
             elif isinstance(message, Abort):
                 engine.abort(message.request_id)
-        outputs = engine.step()
+        outcome = engine.step()
         _send(
             channel,
             StepDone(
-                outputs=outputs,
+                outputs=outcome.outputs,
+                failed=outcome.failed,
                 running=scheduler.num_running,
                 waiting=scheduler.num_waiting,
                 free_tokens=scheduler.free_tokens,

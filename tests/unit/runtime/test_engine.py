@@ -12,7 +12,9 @@ import torch
 from checkpoints import write_tiny_llama, write_tiny_mixtral
 from generation import generate
 from openmodel_runtime.config import EngineConfig
-from openmodel_runtime.engine.engine import Engine
+from openmodel_runtime.engine.engine import Engine, StepOutcome
+from openmodel_runtime.engine.model_runner import ModelRunner
+from openmodel_runtime.engine.sequence import Batch, SampledToken
 from openmodel_runtime.rank.messages import Start
 from openmodel_runtime.rank.startup import build_engine
 from openmodel_runtime.request import GenerateRequest, SamplingParams
@@ -68,4 +70,47 @@ def test_an_aborted_request_frees_its_cache(checkpoint: Path) -> None:
     subject.abort(1)
     assert subject.scheduler.idle
     assert subject.scheduler.free_tokens == free
-    assert subject.step() == []
+    assert subject.step() == StepOutcome([])
+
+
+def test_out_of_memory_ends_the_last_request_and_no_other(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = generate(engine(checkpoint), [PROMPTS[1]], GREEDY)
+    subject = engine(checkpoint)
+    run = ModelRunner._run
+
+    def run_small_batches(self: ModelRunner, batch: Batch) -> list[SampledToken]:
+        if batch.num_tokens > 20:
+            raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory")
+        return run(self, batch)
+
+    monkeypatch.setattr(ModelRunner, "_run", run_small_batches)
+    free = subject.scheduler.free_tokens
+    for number, prompt in ((1, PROMPTS[1]), (2, PROMPTS[3])):
+        subject.submit(GenerateRequest(request_id=number, prompt=prompt, sampling=GREEDY))
+    outcome = subject.step()
+    assert [failure.request_id for failure in outcome.failed] == [2]
+    tokens = []
+    while not subject.scheduler.idle:
+        tokens.extend(output.token for output in subject.step().outputs)
+    assert [tokens] == alone
+    assert subject.scheduler.free_tokens == free
+
+
+def test_another_fault_of_a_step_is_not_taken_for_it(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: ModelRunner, batch: Batch) -> list[SampledToken]:
+        raise RuntimeError("a kernel failed")
+
+    monkeypatch.setattr(ModelRunner, "_run", fail)
+    with pytest.raises(RuntimeError, match="a kernel failed"):
+        engine(checkpoint)
+
+
+def test_three_times_the_cache_completes_and_all_comes_back(checkpoint: Path) -> None:
+    subject = engine(checkpoint, max_model_len=64, max_num_seqs=4)
+    free = subject.scheduler.free_tokens
+    assert free == 4 * 64
+    prompts = [tuple(range(3 + number, 43 + number)) for number in range(20)]
+    sampling = SamplingParams(temperature=0.0, max_tokens=20, ignore_eos=True)
+    assert sum(len(prompt) + 20 for prompt in prompts) > 3 * free
+    assert [len(answer) for answer in generate(subject, prompts, sampling)] == [20] * 20
+    assert subject.scheduler.free_tokens == free
