@@ -87,8 +87,10 @@ class Kernels(Protocol):
     def rms_norm(self, x_TD: Tensor, weight_D: Tensor, eps: float) -> Tensor:
         """Root-mean-square normalization (Zhang and Sennrich, 2019), computed in float32."""
 
-    def new_cache(self, blocks: int, kv_heads: int, head_dim: int, dtype: torch.dtype) -> LayerCache:
-        """An empty cache of one layer."""
+    def new_cache(
+        self, layers: int, blocks: int, kv_heads: int, head_dim: int, dtype: torch.dtype
+    ) -> Sequence[LayerCache]:
+        """An empty cache; all layers of a block lie together, so that what is not used yet costs nothing."""
 
     def attention_step(self, sequences: Sequence[SequenceRows]) -> Any:
         """What attention needs to know of a step, made once for all layers."""

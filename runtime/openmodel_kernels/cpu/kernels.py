@@ -54,10 +54,13 @@ class CpuKernels:
         """Normalizes each row."""
         return _cpu.rms_norm(x_TD, weight_D, eps)
 
-    def new_cache(self, blocks: int, kv_heads: int, head_dim: int, dtype: torch.dtype) -> LayerCache:
+    def new_cache(
+        self, layers: int, blocks: int, kv_heads: int, head_dim: int, dtype: torch.dtype
+    ) -> Sequence[LayerCache]:
         """Blocks in the order of csrc/layout.h. The system hands out the memory when it is first written."""
-        shape, like = [blocks, kv_heads, self.block_tokens * head_dim], torch.empty(0, dtype=dtype)
-        return LayerCache(_cpu.empty(shape, like), _cpu.empty(shape, like))
+        shape = [blocks, layers, 2, kv_heads, self.block_tokens * head_dim]
+        cache_BL2GX = _cpu.empty(shape, torch.empty(0, dtype=dtype))
+        return [LayerCache(cache_BL2GX[:, layer, 0], cache_BL2GX[:, layer, 1]) for layer in range(layers)]
 
     def attention_step(self, sequences: Sequence[SequenceRows]) -> _cpu.AttentionStep:
         """Rows and block tables in the extension's own form."""

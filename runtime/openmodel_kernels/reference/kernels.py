@@ -61,10 +61,12 @@ class ReferenceKernels:
         """Normalizes each row."""
         return rms_norm(x_TD, weight_D, eps)
 
-    def new_cache(self, blocks: int, kv_heads: int, head_dim: int, dtype: torch.dtype) -> LayerCache:
+    def new_cache(
+        self, layers: int, blocks: int, kv_heads: int, head_dim: int, dtype: torch.dtype
+    ) -> Sequence[LayerCache]:
         """Blocks that lie as (G, S, C)."""
-        shape = (blocks, kv_heads, BLOCK_TOKENS * head_dim)
-        return LayerCache(torch.empty(shape, dtype=dtype), torch.empty(shape, dtype=dtype))
+        cache_BL2GX = torch.empty((blocks, layers, 2, kv_heads, BLOCK_TOKENS * head_dim), dtype=dtype)
+        return [LayerCache(cache_BL2GX[:, layer, 0], cache_BL2GX[:, layer, 1]) for layer in range(layers)]
 
     def attention_step(self, sequences: Sequence[SequenceRows]) -> Sequence[SequenceRows]:
         """The sequences themselves."""

@@ -1,13 +1,14 @@
 """From checkpoint files to a model with its weights.
 
 Every tensor of the checkpoint must have a place and every parameter must be filled; what is missing, odd or of another
-shape is named. Tensors are copied out of the mapped files one at a time and packed one at a time, so there is never a
-second copy of the model.
+shape is named. Weights are copied out of the mapped files and packed one at a time, so there is never a second copy of
+the model.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from openmodel_runtime.checkpoint.tensor_files import TensorEntry, tensor_entrie
 from openmodel_runtime.errors import CheckpointError
 from openmodel_runtime.models.blocks import CausalLM
 from openmodel_runtime.models.family import WeightPart
-from openmodel_runtime.models.layers import Numerics, pack_weights
+from openmodel_runtime.models.layers import Numerics
 from openmodel_runtime.models.registry import family_of
 
 # Tensors that some exporters write and no model here needs: they are computed from the configuration.
@@ -43,26 +44,31 @@ def load_model(folder: Path, config: ModelConfig, numerics: Numerics) -> LoadedM
     parts = list(family.weights(config))
     _check_names(config, parts, entries)
     model = family.build(config, numerics)
-    by_file: dict[Path, list[WeightPart]] = defaultdict(list)
+    by_weight: dict[str, list[WeightPart]] = defaultdict(list)
     for part in parts:
-        by_file[entries[part.name].file].append(part)
-    parameters = model.weights()
-    for file, wanted in sorted(by_file.items()):
-        with safe_open(file, framework="pt") as tensors:
-            for part in wanted:
-                _fill(parameters[part.parameter][part.index or ...], tensors.get_tensor(part.name), part)
-    total = sum(parameter.numel() for parameter in parameters.values())
-    idle = _idle_expert_parameters(parameters, config)
-    parameters.clear()
-    pack_weights(model)
-    return LoadedModel(model, total, total - idle)
+        by_weight[part.parameter].append(part)
+    sizes: dict[str, int] = {}
+    with ExitStack() as stack:
+        files = {file: stack.enter_context(safe_open(file, framework="pt")) for file in _files(parts, entries)}
+        for name, weight in model.weights().items():
+            tensor = weight.allocate()
+            for part in by_weight[name]:
+                _fill(tensor[part.index or ...], files[entries[part.name].file].get_tensor(part.name), part)
+            sizes[name] = tensor.numel()
+            weight.take(tensor)
+    total = sum(sizes.values())
+    return LoadedModel(model, total, total - _idle_expert_parameters(sizes, config))
 
 
-def _idle_expert_parameters(parameters: dict[str, torch.Tensor], config: ModelConfig) -> int:
+def _files(parts: list[WeightPart], entries: dict[str, TensorEntry]) -> list[Path]:
+    return sorted({entries[part.name].file for part in parts})
+
+
+def _idle_expert_parameters(sizes: dict[str, int], config: ModelConfig) -> int:
     """Parameters of the experts that a token does not go to."""
     if not config.num_experts:
         return 0
-    experts = sum(parameter.numel() for name, parameter in parameters.items() if ".experts." in name)
+    experts = sum(size for name, size in sizes.items() if ".experts." in name)
     return experts * (config.num_experts - config.num_experts_per_tok) // config.num_experts
 
 

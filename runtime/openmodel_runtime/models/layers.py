@@ -1,13 +1,11 @@
 """Layers with weights, in the form that the kernels at hand multiply with.
 
-A weight comes into being as a plain tensor, which the loader fills, and is packed once; after that the tensor is gone.
 Layers are plain objects: a step calls hundreds of them, and torch's modules cost more than small products do.
 D input and N output dimension, E experts, T tokens.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -25,59 +23,96 @@ class Numerics:
 
 
 class Layer:
-    """Something with weights of its own, or with layers that have some."""
+    """Something with a weight, or with layers that have some."""
 
-    def sublayers(self, path: str = "") -> Iterator[tuple[str, Layer]]:
-        """This layer and all below it, by their dotted path."""
-        yield path, self
+    def weights(self, path: str = "") -> dict[str, Weight]:
+        """All weights of this layer and those below it, by their dotted path."""
+        found: dict[str, Weight] = {}
         for name, value in vars(self).items():
-            below = value if isinstance(value, list) else [value]
-            for index, layer in enumerate(below):
-                if isinstance(layer, Layer):
-                    inner = f"{name}.{index}" if value is below else name
-                    yield from layer.sublayers(f"{path}.{inner}" if path else inner)
+            inner = f"{path}.{name}" if path else name
+            if isinstance(value, Weight):
+                found[inner] = value
+            elif isinstance(value, Layer):
+                found |= value.weights(inner)
+            elif isinstance(value, list):
+                for index, layer in enumerate(value):
+                    found |= layer.weights(f"{inner}.{index}")
+        return found
 
-    def weights(self) -> dict[str, Tensor]:
-        """The tensors to be filled, by their dotted path."""
-        return {
-            f"{path}.weight": layer.weight
-            for path, layer in self.sublayers()
-            if isinstance(layer, Linear | RMSNorm) and layer.weight is not None
-        }
+
+class Weight:
+    """A weight that comes into being empty and is given its numbers once."""
+
+    def __init__(self, numerics: Numerics, shape: tuple[int, ...]) -> None:
+        self._numerics = numerics
+        self._shape = shape
+
+    def allocate(self) -> Tensor:
+        """A plain tensor of its shape, for the numbers."""
+        return torch.empty(self._shape, dtype=self._numerics.dtype)
+
+    def take(self, tensor: Tensor) -> None:
+        """Takes the numbers, into whatever form it is used in."""
+        raise NotImplementedError
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it takes."""
+        raise NotImplementedError
+
+
+class Vector(Weight):
+    """A weight that is used as it is."""
+
+    tensor: Tensor
+
+    def take(self, tensor: Tensor) -> None:
+        """Keeps the tensor."""
+        self.tensor = tensor
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the tensor."""
+        return self.tensor.nbytes
+
+
+class Matrix(Weight):
+    """A weight (N, D), or one an expert (E, N, D), that the kernels multiply with."""
+
+    packed: PackedWeight
+
+    def __init__(self, numerics: Numerics, shape: tuple[int, ...], gated: bool) -> None:
+        super().__init__(numerics, shape)
+        self._gated = gated
+
+    def take(self, tensor: Tensor) -> None:
+        """Packs the numbers in the kernels' form."""
+        self.packed = self._numerics.kernels.pack(tensor, gated=self._gated)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the packed form."""
+        return self.packed.nbytes
 
 
 class Linear(Layer):
-    """A weight (N, D), or one an expert (E, N, D), without bias."""
+    """A product with a weight, without bias."""
 
     def __init__(self, numerics: Numerics, *shape: int, gated: bool = False) -> None:
         self._kernels = numerics.kernels
-        self._gated = gated
-        self.weight: Tensor | None = torch.empty(shape, dtype=numerics.dtype)
-        self._packed: PackedWeight | None = None
-
-    def pack(self) -> None:
-        """Puts the weight into the kernels' form; the plain one is gone."""
-        assert self.weight is not None
-        self._packed = self._kernels.pack(self.weight, gated=self._gated)
-        self.weight = None
-
-    @property
-    def packed(self) -> PackedWeight:
-        """The weight in the kernels' form."""
-        assert self._packed is not None
-        return self._packed
+        self.weight = Matrix(numerics, shape, gated)
 
     def __call__(self, x_TD: Tensor, residual_TN: Tensor | None = None) -> Tensor:
         """The product, gated or with a residual added."""
-        return self._kernels.linear(x_TD, self.packed, residual_TN)
+        return self._kernels.linear(x_TD, self.weight.packed, residual_TN)
 
     def logits(self, x_TD: Tensor) -> Tensor:
         """The product in float32."""
-        return self._kernels.logits(x_TD, self.packed)
+        return self._kernels.logits(x_TD, self.weight.packed)
 
     def rows(self, index_T: Tensor) -> Tensor:
         """Rows of the weight: an embedding."""
-        return self._kernels.rows(self.packed, index_T)
+        return self._kernels.rows(self.weight.packed, index_T)
 
 
 class RMSNorm(Layer):
@@ -86,11 +121,11 @@ class RMSNorm(Layer):
     def __init__(self, numerics: Numerics, dim: int, eps: float) -> None:
         self._kernels = numerics.kernels
         self._eps = eps
-        self.weight = torch.empty(dim, dtype=numerics.dtype)
+        self.weight = Vector(numerics, (dim,))
 
     def __call__(self, x_TD: Tensor) -> Tensor:
         """Normalizes each row."""
-        return self._kernels.rms_norm(x_TD, self.weight, self._eps)
+        return self._kernels.rms_norm(x_TD, self.weight.tensor, self._eps)
 
 
 class Experts(Layer):
@@ -103,17 +138,9 @@ class Experts(Layer):
 
     def __call__(self, x_TD: Tensor, routing: Routing, residual_TD: Tensor) -> Tensor:
         """The residual plus the weighted sum of each token's experts."""
-        return self._kernels.experts(x_TD, routing, self.gate_up.packed, self.down.packed, residual_TD)
-
-
-def pack_weights(model: Layer) -> None:
-    """Packs every linear layer of a filled model, one after another: there is never a second copy of all."""
-    for _, layer in model.sublayers():
-        if isinstance(layer, Linear):
-            layer.pack()
+        return self._kernels.experts(x_TD, routing, self.gate_up.weight.packed, self.down.weight.packed, residual_TD)
 
 
 def weight_bytes(model: Layer) -> int:
-    """Bytes of all weights of a packed model."""
-    packed = sum(layer.packed.nbytes for _, layer in model.sublayers() if isinstance(layer, Linear))
-    return packed + sum(tensor.nbytes for tensor in model.weights().values())
+    """Bytes of all weights."""
+    return sum(weight.nbytes for weight in model.weights().values())

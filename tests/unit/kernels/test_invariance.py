@@ -9,10 +9,17 @@ from torch import Tensor
 from openmodel_kernels.interface import Kernels, SequenceRows
 from openmodel_kernels.rotary import inverse_frequencies, rotary_tables
 
-from .backends import all_backends, all_dtypes, backend
+from .backends import INTERPRETED, all_backends, all_dtypes, backend
 
-ROWS = 130
-HEADS, GROUPS, DIM = 6, 2, 64
+# Triton's interpreter is slow, and its tiles of 16 and 64 rows are crossed by fewer.
+ROWS = 70 if INTERPRETED else 130
+PARTS = [1, 5, 16, 17, 64, 65] if INTERPRETED else [*range(1, 36), 48, 63, 64, 65, 100]
+CHUNKS = (
+    [[1, 1, 54, *[1] * 14], [3, 30, 1, 36], [64, 6]]
+    if INTERPRETED
+    else [[1] * ROWS, [3, 60, 1, 66], [32, 32, 32, 34], [31, 1, 98], [129, 1]]
+)
+HEADS, GROUPS, DIM = (3, 1, 64) if INTERPRETED else (6, 2, 64)
 
 
 @pytest.fixture(autouse=True)
@@ -22,14 +29,14 @@ def _seed() -> None:
 
 @all_backends
 @all_dtypes
-@pytest.mark.parametrize(("inputs", "outputs"), [(576, 192), (200, 40), (1536, 64)])
+@pytest.mark.parametrize(("inputs", "outputs"), [(576, 192), (201, 40), (1536, 64)])
 def test_linear(name: str, dtype: torch.dtype, inputs: int, outputs: int) -> None:
     kernels = backend(name)
     x = torch.randn(ROWS, inputs).to(dtype)
     weight = torch.randn(outputs, inputs).to(dtype) / 10
     packed, gated = kernels.pack(weight), kernels.pack(weight, gated=True)
     whole, whole_gated = kernels.linear(x, packed), kernels.linear(x, gated)
-    for rows in [*range(1, 36), 48, 63, 64, 65, 100]:
+    for rows in PARTS:
         start = (rows * 7) % (ROWS - rows)
         part = slice(start, start + rows)
         assert torch.equal(kernels.linear(x[part].contiguous(), packed), whole[part]), rows
@@ -66,13 +73,13 @@ def test_rms_norm_and_experts(name: str, dtype: torch.dtype) -> None:
         return kernels.experts(normed, routing, up, down, rows_TD)
 
     whole = layer(x)
-    for rows in (1, 2, 3, 5, 8, 17, 40, 64):
+    for rows in (1, 2, 3, 5, 8, 17, 35) if INTERPRETED else (1, 2, 3, 5, 8, 17, 40, 64):
         assert torch.equal(layer(x[rows : 2 * rows].contiguous()), whole[rows : 2 * rows]), rows
 
 
 def attend(kernels: Kernels, qkv: Tensor, chunks: list[int], table: list[int], blocks: int) -> Tensor:
     """One sequence in chunks, each beside another sequence, over blocks that hold what they held before."""
-    cache = kernels.new_cache(blocks, GROUPS, DIM, qkv.dtype)
+    _, cache = kernels.new_cache(2, blocks, GROUPS, DIM, qkv.dtype)
     cache.keys_BGX.copy_(torch.randn(cache.keys_BGX.shape))
     cache.values_BGX.copy_(torch.randn(cache.values_BGX.shape))
     other = [index for index in range(blocks) if index not in table]
@@ -96,7 +103,7 @@ def test_attention(name: str, dtype: torch.dtype) -> None:
     kernels = backend(name)
     qkv = torch.randn(ROWS, (HEADS + 2 * GROUPS) * DIM).to(dtype)
     whole = attend(kernels, qkv, [ROWS], [0, 1, 2, 3, 4], 6)
-    for chunks in ([1] * ROWS, [3, 60, 1, 66], [32, 32, 32, 34], [31, 1, 98], [129, 1]):
+    for chunks in CHUNKS:
         assert torch.equal(attend(kernels, qkv, chunks, [5, 3, 0, 6, 2], 8), whole), chunks
     alone = backend(name, threads=1)
-    assert torch.equal(attend(alone, qkv, [64, 66], [1, 0, 3, 2, 5], 7), whole)
+    assert torch.equal(attend(alone, qkv, [64, ROWS - 64], [1, 0, 3, 2, 5], 7), whole)

@@ -10,14 +10,17 @@ namespace {
 
 long head_block_bytes(const HeadShape& shape) { return static_cast<long>(kBlock) * shape.head_dim * bytes_of(shape.dtype); }
 
-template <class T>
-void put_token(const HeadShape& shape, const T* k, const T* v, T* keys, T* values, int offset) {
-  const int pair = pair_of(shape.dtype);
-  for (int c = 0; c < shape.head_dim; ++c) {
-    keys[packed_index(c, offset, kBlock, pair)] = k[c];
-    values[packed_index(offset, c, shape.head_dim, pair)] = v[c];
+template <class T, int kPair>
+void put_token(int head_dim, const char* k, const char* v, char* keys, char* values, int offset) {
+  for (int c = 0; c < head_dim; ++c) {
+    reinterpret_cast<T*>(keys)[packed_index(c, offset, kBlock, kPair)] = reinterpret_cast<const T*>(k)[c];
+    reinterpret_cast<T*>(values)[packed_index(offset, c, head_dim, kPair)] = reinterpret_cast<const T*>(v)[c];
   }
 }
+
+constexpr decltype(&put_token<uint16_t, 2>) kPutToken[kDtypes] = {
+    put_token<uint16_t, pair_of(Dtype::kBFloat16)>, put_token<uint16_t, pair_of(Dtype::kFloat16)>,
+    put_token<uint32_t, pair_of(Dtype::kFloat32)>};
 
 // The rows of one sequence that lie in one block.
 struct BlockRows { long row, rows; int offset; int32_t block; };
@@ -66,8 +69,8 @@ void write_cache(const HeadShape& shape, const AttentionStep& step, void* qkv, c
   const auto parts = rows_by_block(step);
   team().run(static_cast<long>(parts.size()), [&](long task, int) {
     const BlockRows& part = parts[task];
-    char* keys = cache.keys + part.block * shape.kv_heads * bytes;
-    char* values = cache.values + part.block * shape.kv_heads * bytes;
+    char* keys = cache.keys + part.block * cache.block_stride;
+    char* values = cache.values + part.block * cache.block_stride;
     // What another sequence left behind has weight 0, and 0 times a NaN would be one.
     if (part.offset == 0) std::memset(values, 0, shape.kv_heads * bytes);
     for (long i = 0; i < part.rows; ++i) {
@@ -79,15 +82,8 @@ void write_cache(const HeadShape& shape, const AttentionStep& step, void* qkv, c
       for (int head = 0; head < shape.kv_heads; ++head) {
         const char* k = at + q_bytes + head * shape.head_dim * element;
         const char* v = k + kv_bytes;
-        const int offset = part.offset + static_cast<int>(i);
-        if (element == 4)
-          put_token(shape, reinterpret_cast<const uint32_t*>(k), reinterpret_cast<const uint32_t*>(v),
-                    reinterpret_cast<uint32_t*>(keys + head * bytes), reinterpret_cast<uint32_t*>(values + head * bytes),
-                    offset);
-        else
-          put_token(shape, reinterpret_cast<const uint16_t*>(k), reinterpret_cast<const uint16_t*>(v),
-                    reinterpret_cast<uint16_t*>(keys + head * bytes), reinterpret_cast<uint16_t*>(values + head * bytes),
-                    offset);
+        kPutToken[static_cast<int>(shape.dtype)](shape.head_dim, k, v, keys + head * bytes, values + head * bytes,
+                                                 part.offset + static_cast<int>(i));
       }
     }
   });
@@ -107,7 +103,7 @@ void paged_attention(const HeadShape& shape, const AttentionStep& step, const vo
     isa().attention[static_cast<int>(shape.dtype)](AttentionArgs{
         static_cast<const char*>(qkv) + (sequence.row * in_stride + head) * element, in_stride, shape.head_dim, group,
         static_cast<int>(task.first_row), task.rows, sequence.context, sequence.table,
-        cache.keys + task.kv_head * bytes, cache.values + task.kv_head * bytes, shape.kv_heads * bytes, scale,
+        cache.keys + task.kv_head * bytes, cache.values + task.kv_head * bytes, cache.block_stride, scale,
         static_cast<char*>(out) + (sequence.row * out_stride + head) * element, out_stride});
   });
 }

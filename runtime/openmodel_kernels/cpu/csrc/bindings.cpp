@@ -133,9 +133,11 @@ std::shared_ptr<AttentionStep> attention_step(const std::vector<std::tuple<int64
 
 HeadShape head_shape(const Tensor& qkv, const Tensor& keys, const Tensor& values, int64_t heads, int64_t rotary_dim) {
   check(qkv, "qkv", 2, qkv.scalar_type());
-  // [blocks][kv_heads][kBlock * head_dim]
-  check(keys, "keys", 3, qkv.scalar_type());
-  check(values, "values", 3, qkv.scalar_type());
+  // [blocks][kv_heads][kBlock * head_dim], blocks at any distance from each other
+  for (const Tensor& side : {keys, values})
+    TORCH_CHECK(side.device().is_cpu() && side.dim() == 3 && side.scalar_type() == qkv.scalar_type() &&
+                    side.stride(2) == 1 && side.stride(1) == side.size(2) && side.stride(0) == keys.stride(0),
+                "keys and values must be (blocks, heads, elements) of qkv's dtype, contiguous within a block");
   const int64_t kv_heads = keys.size(1), head_dim = keys.size(2) / kBlock;
   TORCH_CHECK(keys.sizes() == values.sizes() && keys.size(2) % kBlock == 0, "keys and values must have one shape");
   TORCH_CHECK(qkv.size(1) == (heads + 2 * kv_heads) * head_dim, "qkv has ", qkv.size(1), " columns");
@@ -143,6 +145,10 @@ HeadShape head_shape(const Tensor& qkv, const Tensor& keys, const Tensor& values
               "a head of ", head_dim, " must be a multiple of 16 and at most ", kMaxHeadDim);
   return {dtype_of(qkv.scalar_type()), static_cast<int>(heads), static_cast<int>(kv_heads), static_cast<int>(head_dim),
           static_cast<int>(rotary_dim)};
+}
+
+LayerCache layer_cache(const Tensor& keys, const Tensor& values) {
+  return {static_cast<char*>(keys.data_ptr()), static_cast<char*>(values.data_ptr()), keys.stride(0) * keys.element_size()};
 }
 
 void check_blocks(const AttentionStep& step, const Tensor& qkv, const Tensor& keys) {
@@ -158,7 +164,7 @@ void write_cache(const AttentionStep& step, Tensor qkv, int64_t heads, const Ten
   const HeadShape shape = head_shape(qkv, keys, values, heads, 2 * cos.size(1));
   TORCH_CHECK(cos.sizes() == sin.sizes() && cos.size(0) == qkv.size(0), "cos and sin need a row for each of qkv");
   check_blocks(step, qkv, keys);
-  const LayerCache cache{static_cast<char*>(keys.data_ptr()), static_cast<char*>(values.data_ptr())};
+  const LayerCache cache = layer_cache(keys, values);
   const py::gil_scoped_release release;
   openmodel::write_cache(shape, step, qkv.data_ptr(), cos.data_ptr<float>(), sin.data_ptr<float>(), cache);
 }
@@ -168,7 +174,7 @@ Tensor paged_attention(const AttentionStep& step, const Tensor& qkv, int64_t hea
   const HeadShape shape = head_shape(qkv, keys, values, heads, 0);
   check_blocks(step, qkv, keys);
   Tensor out = at::empty({qkv.size(0), heads * shape.head_dim}, qkv.options());
-  const LayerCache cache{static_cast<char*>(keys.data_ptr()), static_cast<char*>(values.data_ptr())};
+  const LayerCache cache = layer_cache(keys, values);
   const py::gil_scoped_release release;
   openmodel::paged_attention(shape, step, qkv.data_ptr(), cache, static_cast<float>(scale), out.data_ptr());
   return out;

@@ -72,7 +72,6 @@ Weight::Weight(Dtype dtype, long groups, long rows, long k, bool gated)
       panel_bytes(k_padded * kPanel * bytes_of(dtype)), out_columns(gated ? rows / 2 : rows) {
   const long size = std::max<long>(bytes(), 1);
   data_ = large_page_memory(size);
-  std::memset(data_.get(), 0, size);
 }
 
 // Panel and column of a row.
@@ -82,24 +81,47 @@ static std::pair<long, long> place(const Weight& w, long row) {
   return {index / 16, index % 16 + (row < half ? 0 : 16)};
 }
 
+namespace {
+
+// Interleaves the rows of a panel, an element of T (a pair of brain floats, or one other number) at a time: reads as many
+// streams as there are columns, writes one. Rows that are not there are zeros.
+template <class T>
+void interleave(const char* const* rows, long count, long padded, char* to) {
+  T* out = reinterpret_cast<T*>(to);
+  for (long i = 0; i < count; ++i)
+    for (long column = 0; column < kPanel; ++column)
+      out[i * kPanel + column] = rows[column] ? reinterpret_cast<const T*>(rows[column])[i] : T{};
+  std::memset(out + count * kPanel, 0, (padded - count) * kPanel * sizeof(T));
+}
+
+}  // namespace
+
 void Weight::pack(long group, const void* dense) {
-  const long element = bytes_of(dtype);
+  const long element = bytes_of(dtype), half = rows / 2;
   const int pair = pair_of(dtype);
   team().run(panels, [&](long index, int) {
-    char* to = const_cast<char*>(panel(group, index));
+    const char* from[kPanel];
+    std::vector<char> odd;
     for (long column = 0; column < kPanel; ++column) {
-      const long half = rows / 2;
-      const long row = gated ? index * 16 + column % 16 + (column < 16 ? 0 : half) : index * kPanel + column;
-      if (gated ? index * 16 + column % 16 >= half : row >= rows) continue;
-      const char* from = static_cast<const char*>(dense) + row * k * element;
-      if (element == 4) {
-        for (long i = 0; i < k; ++i)
-          reinterpret_cast<uint32_t*>(to)[packed_index(i, column, kPanel, pair)] = reinterpret_cast<const uint32_t*>(from)[i];
-      } else {
-        for (long i = 0; i < k; ++i)
-          reinterpret_cast<uint16_t*>(to)[packed_index(i, column, kPanel, pair)] = reinterpret_cast<const uint16_t*>(from)[i];
+      const long gate = index * 16 + column % 16;
+      const long row = gated ? gate + (column < 16 ? 0 : half) : index * kPanel + column;
+      const bool there = gated ? gate < half : row < rows;
+      from[column] = there ? static_cast<const char*>(dense) + row * k * element : nullptr;
+    }
+    if (k % pair) {
+      // The last pair of a row would take its second half from the next row.
+      const long bytes = (k + 1) * element;
+      odd.assign(kPanel * bytes, 0);
+      for (long column = 0; column < kPanel; ++column) {
+        if (!from[column]) continue;
+        std::memcpy(&odd[column * bytes], from[column], k * element);
+        from[column] = &odd[column * bytes];
       }
     }
+    char* to = const_cast<char*>(panel(group, index));
+    const long count = (k + pair - 1) / pair, padded = k_padded / pair;
+    if (element * pair == 4) interleave<uint32_t>(from, count, padded, to);
+    else interleave<uint16_t>(from, count, padded, to);
   });
 }
 

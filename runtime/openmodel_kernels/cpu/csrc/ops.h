@@ -52,8 +52,8 @@ struct AttentionStep {
 
 struct HeadShape { Dtype dtype; int heads, kv_heads, head_dim, rotary_dim; };
 
-// Blocks of one layer: keys and values, each [blocks][kv_heads][kBlock * head_dim].
-struct LayerCache { char* keys; char* values; };
+// Blocks of one layer: keys and values, each [kv_heads][kBlock * head_dim] a block, `block_stride` bytes apart.
+struct LayerCache { char* keys; char* values; long block_stride; };
 
 // Rotates queries and keys of qkv ([rows][(heads + 2 kv_heads) * head_dim]) in place and writes keys and values to their
 // blocks. cos, sin: [rows][rotary_dim / 2].
