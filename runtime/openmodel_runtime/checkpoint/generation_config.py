@@ -12,7 +12,7 @@ from typing import Any
 from openmodel_runtime.checkpoint.model_config import read_json
 from openmodel_runtime.errors import CheckpointError
 
-_SAMPLING = ("temperature", "top_p", "top_k", "min_p")
+_SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
 
 
 def _generation_config(folder: Path) -> dict[str, Any]:

@@ -43,7 +43,7 @@ void configure_rows(int rows) {
 }
 
 constexpr int kTileRows = 32;                     // rows of two tiles
-constexpr long kPiece = 288;                      // of K
+constexpr long kPiece = 576;                      // of K
 constexpr long kStepBytes = kKStep * kPanel * 2;  // of a panel, a step of K
 constexpr long kWeightRow = kPanel * 4;           // bytes from a pair of K to the next
 
