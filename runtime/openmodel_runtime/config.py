@@ -32,6 +32,8 @@ class EngineConfig:
     """Threads that the rank computes with."""
     kernels: str = "auto"
     """Backend that computes; `auto` takes the best that the machine has."""
+    check_kernels: bool = False
+    """Whether to try at start that the kernels give a row the same bits in any company."""
 
 
 @dataclass(frozen=True, kw_only=True)

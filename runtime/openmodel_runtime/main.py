@@ -47,6 +47,9 @@ def parse_flags(arguments: Sequence[str]) -> tuple[ServerConfig, EngineConfig]:
     parser.add_argument("--threads", type=_positive, default=len(os.sched_getaffinity(0)), help="threads of the rank")
     parser.add_argument("--prefix-caching", action=argparse.BooleanOptionalAction, default=EngineConfig.prefix_caching)
     parser.add_argument("--kernels", choices=KERNELS, default=EngineConfig.kernels, help="what computes")
+    parser.add_argument(
+        "--check-kernels", action="store_true", help="refuse to start when an answer would depend on its company"
+    )
     flags = parser.parse_args(arguments)
     server = ServerConfig(
         model_path=flags.model,
@@ -69,6 +72,7 @@ def parse_flags(arguments: Sequence[str]) -> tuple[ServerConfig, EngineConfig]:
         prefix_caching=flags.prefix_caching,
         threads=flags.threads,
         kernels=flags.kernels,
+        check_kernels=flags.check_kernels,
     )
     return server, engine
 

@@ -14,6 +14,7 @@ import torch
 
 from openmodel_kernels.interface import Kernels
 from openmodel_kernels.select import select_kernels
+from openmodel_kernels.self_check import variant_operations
 from openmodel_runtime.checkpoint.generation_config import read_eos_token_ids
 from openmodel_runtime.checkpoint.model_config import ModelConfig, parse_model_config, read_json
 from openmodel_runtime.config import EngineConfig
@@ -75,6 +76,11 @@ def _kernels(settings: EngineConfig, config: ModelConfig, dtype: torch.dtype) ->
     except ValueError as error:
         raise InvalidSetting(str(error)) from None
     kernels.set_num_threads(settings.threads)
+    if settings.check_kernels and (found := variant_operations(kernels, dtype, torch.device("cpu"))):
+        raise InvalidSetting(
+            f"kernels {kernels.name!r}: {', '.join(found)} give a row other bits in other company on this machine: "
+            "use --kernels reference, or leave --check-kernels out"
+        )
     return kernels
 
 

@@ -15,6 +15,8 @@ from openmodel_runtime.config import EngineConfig
 from openmodel_runtime.engine.engine import Engine, StepOutcome
 from openmodel_runtime.engine.model_runner import ModelRunner
 from openmodel_runtime.engine.sequence import Batch, SampledToken
+from openmodel_runtime.errors import InvalidSetting
+from openmodel_runtime.rank import startup
 from openmodel_runtime.rank.messages import Start
 from openmodel_runtime.rank.startup import build_engine
 from openmodel_runtime.request import GenerateRequest, SamplingParams
@@ -71,6 +73,13 @@ def test_an_aborted_request_frees_its_cache(checkpoint: Path) -> None:
     assert subject.scheduler.idle
     assert subject.scheduler.free_tokens == free
     assert subject.step() == StepOutcome([])
+
+
+def test_kernels_can_be_checked_at_start(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine(checkpoint, check_kernels=True)
+    monkeypatch.setattr(startup, "variant_operations", lambda *_: ["linear"])
+    with pytest.raises(InvalidSetting, match="linear give a row other bits in other company"):
+        engine(checkpoint, check_kernels=True)
 
 
 def test_out_of_memory_ends_the_last_request_and_no_other(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
