@@ -66,6 +66,10 @@ class Kernels(Protocol):
         """Backend and capability; part of the numerics fingerprint."""
 
     @property
+    def device(self) -> torch.device:
+        """Where tensors must lie."""
+
+    @property
     def block_tokens(self) -> int:
         """Tokens of a key/value block."""
 

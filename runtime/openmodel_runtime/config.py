@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 DTYPES = ("auto", "bfloat16", "float16", "float32")
-KERNELS = ("auto", "cpu", "reference")
+KERNELS = ("auto", "cpu", "reference", "triton")
 
 
 @dataclass(frozen=True, kw_only=True)

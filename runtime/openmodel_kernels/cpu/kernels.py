@@ -25,6 +25,7 @@ class CpuKernels:
     """The operations of `interface.Kernels`, on the CPU."""
 
     block_tokens = _cpu.BLOCK_TOKENS
+    device = torch.device("cpu")
 
     @property
     def name(self) -> str:

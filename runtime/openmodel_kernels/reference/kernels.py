@@ -39,6 +39,7 @@ class ReferenceKernels:
 
     name = "reference"
     block_tokens = BLOCK_TOKENS
+    device = torch.device("cpu")
 
     def pack(self, weight_ND: Tensor, *, gated: bool = False) -> DenseWeight:
         """The weight itself."""

@@ -55,10 +55,15 @@ class ModelRunner:
             positions.extend(range(start, start + item.num_tokens))
             if item.samples:
                 sampled.append(len(tokens) - 1)
+        kernels = self._model.numerics.kernels
         return StepInput(
-            tokens_T=torch.tensor(tokens),
-            positions_T=torch.tensor(positions),
-            attention=self._model.numerics.kernels.attention_step(rows),
+            tokens_T=torch.tensor(tokens, device=kernels.device),
+            positions_T=torch.tensor(positions, device=kernels.device),
+            attention=kernels.attention_step(rows),
             caches=self._caches,
-            sampled_S=None if len(sampled) == len(tokens) else torch.tensor(sampled, dtype=torch.long),
+            sampled_S=None if len(sampled) == len(tokens) else _index(sampled, kernels.device),
         )
+
+
+def _index(rows: list[int], device: torch.device) -> torch.Tensor:
+    return torch.tensor(rows, dtype=torch.long, device=device)

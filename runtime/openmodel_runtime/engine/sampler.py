@@ -74,17 +74,17 @@ def _adjusted(logits_V: Tensor, sequence: Sequence, eos_token_ids: frozenset[int
     completion = sequence.tokens[len(sequence.request.prompt) :]
     adjusted_V = logits_V.clone()
     if params.repetition_penalty != 1.0:
-        seen = torch.tensor(sorted(set(sequence.tokens)))
+        seen = torch.tensor(sorted(set(sequence.tokens)), device=logits_V.device)
         values, penalty = adjusted_V[seen], params.repetition_penalty
         adjusted_V[seen] = torch.where(values > 0, values / penalty, values * penalty)
     if completion and (params.presence_penalty or params.frequency_penalty):
         counts = sorted(Counter(completion).items())
-        ids = torch.tensor([token for token, _ in counts])
-        times = torch.tensor([count for _, count in counts], dtype=torch.float32)
+        ids = torch.tensor([token for token, _ in counts], device=logits_V.device)
+        times = torch.tensor([count for _, count in counts], dtype=torch.float32, device=logits_V.device)
         adjusted_V[ids] -= params.presence_penalty + params.frequency_penalty * times
     if sequence.num_generated < params.min_tokens:
         ends = sequence.stop_token_ids if params.ignore_eos else sequence.stop_token_ids | eos_token_ids
-        adjusted_V[torch.tensor(sorted(ends), dtype=torch.long)] = float("-inf")
+        adjusted_V[torch.tensor(sorted(ends), dtype=torch.long, device=logits_V.device)] = float("-inf")
     return adjusted_V
 
 

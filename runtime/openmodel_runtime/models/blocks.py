@@ -126,7 +126,7 @@ class CausalLM(Layer):
         self.norm = RMSNorm(numerics, config.hidden_size, config.rms_norm_eps)
         # A tied head is the embedding itself, not a second weight.
         self.head = None if config.tie_word_embeddings else Linear(numerics, config.vocab_size, config.hidden_size)
-        self._frequencies_C = inverse_frequencies(config.head_dim, config.rope_theta)
+        self._frequencies_C = inverse_frequencies(config.head_dim, config.rope_theta).to(numerics.kernels.device)
 
     def __call__(self, step: StepInput) -> Tensor:
         """Runs one step; the wanted rows' logits, (S, V) in float32."""

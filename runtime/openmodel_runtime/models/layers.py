@@ -67,8 +67,8 @@ class Vector(Weight):
     tensor: Tensor
 
     def take(self, tensor: Tensor) -> None:
-        """Keeps the tensor."""
-        self.tensor = tensor
+        """Keeps the tensor, where the kernels want it."""
+        self.tensor = tensor.to(self._numerics.kernels.device)
 
     @property
     def nbytes(self) -> int:

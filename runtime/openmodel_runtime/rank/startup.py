@@ -20,7 +20,7 @@ from openmodel_runtime.checkpoint.model_config import ModelConfig, parse_model_c
 from openmodel_runtime.config import EngineConfig
 from openmodel_runtime.engine.engine import Engine
 from openmodel_runtime.engine.loader import load_model
-from openmodel_runtime.engine.memory import MemoryBill, activation_bytes, kv_cache_blocks, read_memory
+from openmodel_runtime.engine.memory import Memory, MemoryBill, activation_bytes, kv_cache_blocks, read_memory
 from openmodel_runtime.engine.model_runner import ModelRunner
 from openmodel_runtime.engine.scheduler import Scheduler, SchedulerLimits
 from openmodel_runtime.errors import InvalidSetting, UnsupportedModel
@@ -76,7 +76,7 @@ def _kernels(settings: EngineConfig, config: ModelConfig, dtype: torch.dtype) ->
     except ValueError as error:
         raise InvalidSetting(str(error)) from None
     kernels.set_num_threads(settings.threads)
-    if settings.check_kernels and (found := variant_operations(kernels, dtype, torch.device("cpu"))):
+    if settings.check_kernels and (found := variant_operations(kernels, dtype, kernels.device)):
         raise InvalidSetting(
             f"kernels {kernels.name!r}: {', '.join(found)} give a row other bits in other company on this machine: "
             "use --kernels reference, or leave --check-kernels out"
@@ -87,11 +87,14 @@ def _kernels(settings: EngineConfig, config: ModelConfig, dtype: torch.dtype) ->
 def _limits(
     settings: EngineConfig, config: ModelConfig, kernels: Kernels, element_bytes: int, max_model_len: int
 ) -> tuple[SchedulerLimits, MemoryBill]:
-    prompt_tokens = min(settings.max_num_batched_tokens, _CPU_PROMPT_TOKENS)
+    on_cpu = kernels.device.type == "cpu"
+    prompt_tokens = min(
+        settings.max_num_batched_tokens, _CPU_PROMPT_TOKENS if on_cpu else settings.max_num_batched_tokens
+    )
     rows = min(settings.max_num_batched_tokens, prompt_tokens + settings.max_num_seqs)
     activations = activation_bytes(config, rows, settings.max_num_seqs, element_bytes)
     block_bytes = kernels.block_tokens * config.kv_bytes_per_token(element_bytes)
-    memory = read_memory()
+    memory = read_memory() if on_cpu else _device_memory(kernels.device)
     needed = -(-max_model_len // kernels.block_tokens)
     fitting = kv_cache_blocks(memory, settings.memory_utilization, activations, block_bytes, needed)
     # More than every sequence at its longest would never be held.
@@ -107,6 +110,11 @@ def _limits(
     )
     usable = int(memory.total * settings.memory_utilization)
     return limits, MemoryBill(memory.total, usable, memory.used, activations, blocks * block_bytes)
+
+
+def _device_memory(device: torch.device) -> Memory:
+    free, total = torch.cuda.mem_get_info(device)
+    return Memory(total, total - free)
 
 
 def _dtype(settings: EngineConfig, config: ModelConfig) -> torch.dtype:

@@ -13,9 +13,9 @@ from .backends import INTERPRETED, all_backends, all_dtypes, backend
 
 # Triton's interpreter is slow, and its tiles of 16 and 64 rows are crossed by fewer.
 ROWS = 70 if INTERPRETED else 130
-PARTS = [1, 5, 16, 17, 64, 65] if INTERPRETED else [*range(1, 36), 48, 63, 64, 65, 100]
+PARTS = [1, 17, 64, 65] if INTERPRETED else [*range(1, 36), 48, 63, 64, 65, 100]
 CHUNKS = (
-    [[1, 1, 54, *[1] * 14], [3, 30, 1, 36], [64, 6]]
+    [[1, 1, 60, *[1] * 8], [3, 30, 1, 36], [64, 6]]
     if INTERPRETED
     else [[1] * ROWS, [3, 60, 1, 66], [32, 32, 32, 34], [31, 1, 98], [129, 1]]
 )
@@ -73,7 +73,7 @@ def test_rms_norm_and_experts(name: str, dtype: torch.dtype) -> None:
         return kernels.experts(normed, routing, up, down, rows_TD)
 
     whole = layer(x)
-    for rows in (1, 2, 3, 5, 8, 17, 35) if INTERPRETED else (1, 2, 3, 5, 8, 17, 40, 64):
+    for rows in (1, 5, 17, 35) if INTERPRETED else (1, 2, 3, 5, 8, 17, 40, 64):
         assert torch.equal(layer(x[rows : 2 * rows].contiguous()), whole[rows : 2 * rows]), rows
 
 

@@ -98,7 +98,7 @@ def test_out_of_memory_ends_the_last_request_and_no_other(checkpoint: Path, monk
         subject.submit(GenerateRequest(request_id=number, prompt=prompt, sampling=GREEDY))
     outcome = subject.step()
     assert [failure.request_id for failure in outcome.failed] == [2]
-    tokens = []
+    tokens: list[int] = []
     while not subject.scheduler.idle:
         tokens.extend(output.token for output in subject.step().outputs)
     assert [tokens] == alone

@@ -1,0 +1,69 @@
+"""A tile of a matrix product and what is done with it before it is stored.
+
+Every element is summed over K in steps of one size, from the first to the last, in one float32 accumulator, whatever
+tile the element's row lies in: a tile's rows do not meet. Knows neither weights nor experts.
+M rows and N columns of a tile, K the dimension that is summed over.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import triton.language as tl  # type: ignore[import-untyped]
+
+from openmodel_kernels.triton.jit import device_function, dot
+
+# One shape a dtype, for one row as for thousands: 64 rows are the least that Hopper's own matrix instruction takes, and
+# with few rows the time goes into reading the weight whatever the tile. Chosen on paper, not measured.
+_HALF = {"BLOCK_M": 64, "BLOCK_N": 64, "BLOCK_K": 64, "num_warps": 4, "num_stages": 4}
+_FULL = {"BLOCK_M": 32, "BLOCK_N": 64, "BLOCK_K": 32, "num_warps": 4, "num_stages": 2}
+TILES: dict[torch.dtype, dict[str, Any]] = {torch.bfloat16: _HALF, torch.float16: _HALF, torch.float32: _FULL}
+
+
+@device_function
+def place_tile(rows: tl.tensor, columns: tl.tensor, GROUP: tl.constexpr) -> tl.tensor:
+    """Tile row and tile column of this program: a group of tile rows, column after column, for the sake of the L2."""
+    program = tl.program_id(0)
+    first = program // (GROUP * columns) * GROUP
+    height = tl.minimum(rows - first, GROUP)
+    within = program % (GROUP * columns)
+    return first + within % height, within // height
+
+
+@device_function
+def multiply_tile(  # noqa: PLR0913
+    x_ptr: tl.tensor,
+    row_M: tl.tensor,
+    has_row_M: tl.tensor,
+    w_ptr: tl.tensor,
+    column_N: tl.tensor,
+    has_column_N: tl.tensor,
+    up_offset: tl.tensor,
+    inner: tl.tensor,
+    GATED: tl.constexpr,
+    EVEN_K: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+) -> tl.tensor:
+    """Float32 sums (M, N) of rows of x times rows of the weight; gated: silu(gate) * up, ups lie `up_offset` on."""
+    k_K = tl.arange(0, BLOCK_K)
+    x_MK = x_ptr + row_M.to(tl.int64)[:, None] * inner + k_K[None, :]
+    w_KN = w_ptr + column_N.to(tl.int64)[None, :] * inner + k_K[:, None]
+    sums_MN = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
+    ups_MN = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
+    for start in range(0, inner, BLOCK_K):
+        if EVEN_K:
+            x_mask = has_row_M[:, None]
+            w_mask = has_column_N[None, :]
+        else:
+            x_mask = has_row_M[:, None] & (start + k_K < inner)[None, :]
+            w_mask = has_column_N[None, :] & (start + k_K < inner)[:, None]
+        x = tl.load(x_MK + start, mask=x_mask, other=0.0)
+        sums_MN = dot(x, tl.load(w_KN + start, mask=w_mask, other=0.0), sums_MN)
+        if GATED:
+            ups_MN = dot(x, tl.load(w_KN + up_offset + start, mask=w_mask, other=0.0), ups_MN)
+    if GATED:
+        sums_MN = sums_MN / (1.0 + tl.exp(-sums_MN)) * ups_MN
+    return sums_MN

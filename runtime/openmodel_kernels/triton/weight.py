@@ -1,0 +1,66 @@
+"""The form in which weights are multiplied with: as they came, on the device.
+
+Rows of a weight are contiguous along the dimension that is summed over, which is what the matrix instructions read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from openmodel_kernels.interface import PackedWeight
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceWeight:
+    """One weight (N, D), or one an expert (E, N, D)."""
+
+    weight: Tensor
+    gated: bool
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it takes."""
+        return self.weight.nbytes
+
+    @property
+    def inner(self) -> int:
+        """D."""
+        return self.weight.shape[-1]
+
+    @property
+    def columns(self) -> int:
+        """Columns of a product with it."""
+        return self.weight.shape[-2] // 2 if self.gated else self.weight.shape[-2]
+
+    @property
+    def up_offset(self) -> int:
+        """Elements from a gate's row to its up's."""
+        return self.columns * self.inner
+
+
+def device_weight(weight: PackedWeight) -> DeviceWeight:
+    """The weight, which must be of this backend."""
+    assert isinstance(weight, DeviceWeight)
+    return weight
+
+
+def check_input(x_TD: Tensor, weight: DeviceWeight) -> None:
+    """A kernel would read beyond its tensors.
+
+    Raises:
+        ValueError: the two do not fit; says how.
+    """
+    if x_TD.shape[1] != weight.inner:
+        raise ValueError(f"x has {x_TD.shape[1]} columns, the weight {weight.inner}")
+    if x_TD.dtype != weight.weight.dtype:
+        raise ValueError(f"x is {x_TD.dtype}, the weight {weight.weight.dtype}")
+    if x_TD.device != weight.weight.device:
+        raise ValueError(f"x is on {x_TD.device}, the weight on {weight.weight.device}")
+
+
+def to_device(weight_ND: Tensor, device: torch.device, *, gated: bool) -> DeviceWeight:
+    """A weight on the device; no copy where it is there already."""
+    return DeviceWeight(weight_ND.to(device).contiguous(), gated)
