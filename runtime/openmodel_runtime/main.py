@@ -18,6 +18,7 @@ from pathlib import Path
 from openmodel_runtime.config import DTYPES, KERNELS, EngineConfig, ServerConfig
 from openmodel_runtime.errors import EXIT_START_FAILED, StartError
 from openmodel_runtime.front.run import serve
+from openmodel_runtime.log import configure_logging
 from openmodel_runtime.rank.supervisor import RankKeepsDying
 
 _log = logging.getLogger("openmodel_runtime")
@@ -86,7 +87,7 @@ def _positive(text: str) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    configure_logging()
     server, engine = parse_flags(sys.argv[1:] if arguments is None else arguments)
     try:
         asyncio.run(serve(server, engine))

@@ -35,7 +35,10 @@ ROUNDS = 3
 Answer = list[TokenOutput]
 
 
-@pytest.fixture(scope="module", params=["smollm2-135m-instruct", "smollm2-moe-8x135m"])
+DENSE, MIXTURE = "smollm2-135m-instruct", "smollm2-moe-8x135m"
+
+
+@pytest.fixture(scope="module")
 def model(models: Path, request: pytest.FixtureRequest) -> CausalLM:
     folder = models / request.param
     kernels = cpu_kernels.CpuKernels()
@@ -136,6 +139,7 @@ def differences(model: CausalLM, rounds: int) -> tuple[int, int, int]:
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.parametrize("model", [DENSE, MIXTURE], indirect=True)
 def test_logprobs_are_those_given_alone(model: CausalLM) -> None:
     different, put_off, hits = differences(model, ROUNDS)
     assert put_off, "no sequence was put off: the test has lost its point"
@@ -144,6 +148,7 @@ def test_logprobs_are_those_given_alone(model: CausalLM) -> None:
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.parametrize("model", [DENSE], indirect=True)
 def test_a_kernel_whose_order_depends_on_the_batch_is_noticed(model: CausalLM, monkeypatch: pytest.MonkeyPatch) -> None:
     """A few rows are summed from the end of K, as a kernel that splits K when there is little else to do would."""
     linear = cpu_kernels.CpuKernels.linear

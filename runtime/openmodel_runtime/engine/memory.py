@@ -52,6 +52,12 @@ def _anonymous_bytes() -> int:
     return held
 
 
+def held_bytes() -> int:
+    """Memory that this process holds for itself: not files, not what it shares."""
+    status = Path("/proc/self/status").read_text().splitlines()
+    return sum(int(line.split()[1]) * 1024 for line in status if line.startswith("RssAnon"))
+
+
 @dataclass(frozen=True, slots=True)
 class MemoryBill:
     """What the memory of a rank is for, in bytes."""

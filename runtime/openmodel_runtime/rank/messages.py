@@ -46,6 +46,8 @@ class Loaded(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     kernels: str
     """Backend and capability that compute."""
     weight_bytes: int
+    billed_bytes: int
+    """What the memory bill comes to: held after loading, activations, cache."""
     vocab_size: int
     """Token ids are less than this."""
     max_model_len: int

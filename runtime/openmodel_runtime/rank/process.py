@@ -12,6 +12,7 @@ import socket
 import threading
 
 from openmodel_runtime.engine.engine import Engine
+from openmodel_runtime.engine.memory import held_bytes
 from openmodel_runtime.errors import EXIT_START_FAILED, StartError
 from openmodel_runtime.rank.messages import (
     LENGTH_BYTES,
@@ -55,15 +56,36 @@ def _serve(channel: socket.socket, start: Start) -> int:
     _send(channel, loaded)
     inbox: queue.SimpleQueue[ToRank | None] = queue.SimpleQueue()
     threading.Thread(target=_read, args=(channel, inbox), daemon=True).start()
-    _loop(channel, engine, inbox)
+    _loop(channel, engine, inbox, _MemoryWatch(loaded.billed_bytes))
     return 0
 
 
-def _loop(channel: socket.socket, engine: Engine, inbox: queue.SimpleQueue[ToRank | None]) -> None:
+class _MemoryWatch:
+    """Says how much of its bill the rank holds, each time that it holds a tenth more than it said."""
+
+    def __init__(self, billed_bytes: int) -> None:
+        self._billed = billed_bytes
+        self._said = 0
+
+    def look(self) -> None:
+        """Reads what the process holds."""
+        held = held_bytes()
+        if held > 1.1 * self._said:
+            self._said = held
+            level = logging.INFO if held <= self._billed else logging.WARNING
+            _log.log(level, "memory: the rank holds %d MiB, its bill says %d MiB", held >> 20, self._billed >> 20)
+
+
+def _loop(
+    channel: socket.socket, engine: Engine, inbox: queue.SimpleQueue[ToRank | None], memory: _MemoryWatch
+) -> None:
     scheduler = engine.scheduler
     while True:
-        # Idle: wait for a message instead of spinning. Busy: take what has come, then step.
-        messages = [inbox.get()] if scheduler.idle else []
+        messages = []
+        if scheduler.idle:
+            # Idle: wait for a message instead of spinning. Busy: take what has come, then step.
+            memory.look()
+            messages.append(inbox.get())
         while not inbox.empty():
             messages.append(inbox.get())
         for message in messages:

@@ -57,6 +57,7 @@ def build_engine(start: Start) -> tuple[Engine, Loaded]:
         dtype=str(dtype).removeprefix("torch."),
         kernels=kernels.name,
         weight_bytes=weight_bytes(loaded.model),
+        billed_bytes=bill.held + bill.activations + bill.kv_cache,
         vocab_size=config.vocab_size,
         max_model_len=max_model_len,
         kv_cache_tokens=limits.num_blocks * limits.block_tokens,
