@@ -61,10 +61,13 @@ cluster-down: ## ends the local Kubernetes; images stay
 images: venv ## builds and pushes both images, installs or upgrades the operator in the local cluster
 	@eval "$$(hack/cluster/env)"; hack/install
 
+# Benchmarks that need no cluster.
+LOCAL_BENCHES := engine
+
 .PHONY: bench
 bench: venv ## BENCH=name [QUICK=1]: one module of tests/bench
-	@test -n "$(BENCH)" || { echo "make bench BENCH=NAME [QUICK=1]; names: $$(cd tests/bench && ls *.py | sed 's/\.py//' | xargs)"; exit 2; }
-	@eval "$$(hack/cluster/env)"; cd tests && PYTHONPATH=.:../hack/demo ../$(PYTHON) -m bench.$(BENCH) $(if $(QUICK),--quick)
+	@test -n "$(BENCH)" || { echo "make bench BENCH=NAME [QUICK=1]; names: $$(cd tests/bench && grep -l '^def main' *.py | sed 's/\.py//' | xargs)"; exit 2; }
+	@$(if $(filter $(BENCH),$(LOCAL_BENCHES)),,eval "$$(hack/cluster/env)"; )cd tests && PYTHONPATH=.:../hack/demo ../$(PYTHON) -m bench.$(BENCH) $(if $(QUICK),--quick)
 
 .PHONY: clean
 clean: ## ends the cluster and removes what was built (tools, images, models, .venv)

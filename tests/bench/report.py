@@ -16,6 +16,7 @@ import matplotlib as mpl
 
 mpl.use("Agg")
 from matplotlib import pyplot
+from matplotlib.figure import Figure
 
 RESULTS = Path(__file__).resolve().parent / "results"
 Row = Mapping[str, Any]
@@ -55,6 +56,27 @@ def plot(name: str, rows: Sequence[Row], x: str, panels: Mapping[str, str]) -> P
         axis.set_xticks(sorted({row[x] for row in rows}), [str(value) for value in sorted({row[x] for row in rows})])
         axis.set_ylim(bottom=0)
         axis.legend(frameon=False)
+    return _save(figure, name)
+
+
+def plot_lines(
+    name: str, panels: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]], x_label: str, y_label: str
+) -> Path:
+    """One panel for each name of `panels`, with a line through the points of each of its names."""
+    figure, axes = pyplot.subplots(1, len(panels), figsize=(5.5 * len(panels), 4), layout="constrained", squeeze=False)
+    for axis, (title, lines) in zip(axes[0], panels.items(), strict=True):
+        for label, points in lines.items():
+            axis.plot(*zip(*sorted(points), strict=True), marker="o", label=label)
+        ticks = sorted({x for points in lines.values() for x, _ in points})
+        axis.set(title=title, xlabel=x_label, ylabel=y_label, xscale="log")
+        axis.set_xticks(ticks, [f"{value:g}" for value in ticks])
+        axis.minorticks_off()
+        axis.set_ylim(bottom=0)
+        axis.legend(frameon=False)
+    return _save(figure, name)
+
+
+def _save(figure: Figure, name: str) -> Path:
     path = RESULTS / f"{name}.png"
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
