@@ -30,7 +30,7 @@ from openmodel_runtime.request import GenerateRequest, SamplingParams, TokenOutp
 VOCABULARY = 49152
 BLOCK = 32
 LONGEST = 256
-NEW_TOKENS = 16
+NEW_TOKENS = 24
 ROUNDS = 3
 Answer = list[TokenOutput]
 
@@ -110,8 +110,8 @@ def alone(model: CausalLM, request: GenerateRequest) -> Answer:
 
 def in_disorder(model: CausalLM, wanted: list[GenerateRequest], seed: int) -> Company:
     chance = random.Random(seed)
-    # Ten sequences of up to 214 tokens and 5 to 9 of the longest in the cache: it is too small, or just so.
-    company = Company(model, blocks=chance.randint(10, 30), budget=chance.choice([7, 33, 64, 200]))
+    # Ten sequences of up to 7 blocks, and a cache that has room for two or three of them.
+    company = Company(model, blocks=chance.randint(9, 14), budget=chance.choice([7, 33, 64, 200]))
     queue = chance.sample(wanted, len(wanted))
     while queue or not company.engine.scheduler.idle:
         while queue and chance.random() < 0.4:
