@@ -38,11 +38,6 @@ class BlockPool:
         self._named: OrderedDict[int, None] = OrderedDict()
 
     @property
-    def num_blocks(self) -> int:
-        """All of them."""
-        return len(self._holders)
-
-    @property
     def num_free(self) -> int:
         """Blocks that no sequence holds, named ones included."""
         return len(self._nameless) + len(self._named)

@@ -5,6 +5,7 @@ Knows what the process may use (its cgroup's limit, else the machine's memory) a
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,18 +44,15 @@ def read_memory() -> Memory:
 def _anonymous_bytes() -> int:
     """Memory that all processes of this pod hold for themselves (they share a PID namespace)."""
     held = 0
-    for status in Path("/proc").glob("[0-9]*/status"):
-        try:
-            lines = status.read_text().splitlines()
-        except (FileNotFoundError, ProcessLookupError, PermissionError):
-            continue
-        held += sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon"))
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(FileNotFoundError, ProcessLookupError, PermissionError):
+            held += held_bytes(process)
     return held
 
 
-def held_bytes() -> int:
-    """Memory that this process holds for itself: not files, not what it shares."""
-    status = Path("/proc/self/status").read_text().splitlines()
+def held_bytes(process: Path = Path("/proc/self")) -> int:
+    """Memory that a process holds for itself: not files, not what it shares."""
+    status = (process / "status").read_text().splitlines()
     return sum(int(line.split()[1]) * 1024 for line in status if line.startswith("RssAnon"))
 
 

@@ -9,6 +9,7 @@ from bench.measure.comparison import OURS, Measured
 from bench.measure.cpu import ForeignUse, wait_until_quiet
 from bench.measure.prompts import Prompt, PromptSource
 from bench.measure.runtime import RuntimeProcess
+from bench.measure.timeline import Round
 from bench.peers.process import PeerProcess
 
 _QUIET_SECONDS = 10.0
@@ -52,28 +53,23 @@ class Turns:
         wait_until_quiet(_QUIET_SECONDS)
         use = ForeignUse((self.runtime.session,))
         ours = run_round(self.runtime.address, [prompt.text for prompt in prompts], self.tokens)
-        name = self.peer.name if self.peer else ""
-        our_round = Measured(
-            model=self.model,
-            engine=OURS,
-            beside=name,
-            streams=len(prompts),
-            figures=ours.figures,
-            foreign_cpu=use.share(),
-        )
+        our_round = self._measured(OURS, len(prompts), ours.figures, use)
         if self.peer is None:
             return Turn((our_round,), 0)
         wait_until_quiet(_QUIET_SECONDS)
         use = ForeignUse((self.peer.session,))
         theirs = self.peer.round([prompt.ids for prompt in prompts], self.tokens)
-        their_round = Measured(
-            model=self.model,
-            engine=name,
-            beside=name,
-            streams=len(prompts),
-            figures=theirs.figures,
-            foreign_cpu=use.share(),
-        )
+        their_round = self._measured(self.peer.name, len(prompts), theirs.figures, use)
         heads = map(self.prompts.text, theirs.heads)
         alike = sum(text.startswith(head) for text, head in zip(ours.texts, heads, strict=True))
         return Turn((our_round, their_round), alike)
+
+    def _measured(self, engine: str, streams: int, figures: Round, use: ForeignUse) -> Measured:
+        return Measured(
+            model=self.model,
+            engine=engine,
+            beside=self.peer.name if self.peer else "",
+            streams=streams,
+            figures=figures,
+            foreign_cpu=use.share(),
+        )

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from openmodel_runtime.front.inputs import Inputs
+from openmodel_runtime.front.schemes.tensorrt_llm import PERFORMANCE_METRICS
 from openmodel_runtime.front.signature import LIST, Scheme, TensorSignature, Wanted
 
 _PREFIX = "sampling_param_"
@@ -84,13 +85,7 @@ LLM_API = Scheme(
         TensorSignature("kv_cache_alloc_new_blocks", "INT32", LIST, only=()),
         TensorSignature("kv_cache_alloc_total_blocks", "INT32", LIST, only=()),
         TensorSignature("kv_cache_hit_rate", "FP32", LIST, only=()),
-        TensorSignature("arrival_time_ns", "INT64", only=()),
-        TensorSignature("first_scheduled_time_ns", "INT64", only=()),
-        TensorSignature("first_token_time_ns", "INT64", only=()),
-        TensorSignature("last_token_time_ns", "INT64", only=()),
-        TensorSignature("acceptance_rate", "FP32", only=()),
-        TensorSignature("total_accepted_draft_tokens", "INT32", only=()),
-        TensorSignature("total_draft_tokens", "INT32", only=()),
+        *PERFORMANCE_METRICS,
     ),
     read=_read,
 )

@@ -32,6 +32,16 @@ _FLAGS = {
     "return_num_output_tokens": ("num_output_tokens",),
 }
 _NO_END_TOKEN = -1
+# What both of TensorRT-LLM's schemes tell of a request's way through their engine.
+PERFORMANCE_METRICS = (
+    TensorSignature("arrival_time_ns", "INT64", only=()),
+    TensorSignature("first_scheduled_time_ns", "INT64", only=()),
+    TensorSignature("first_token_time_ns", "INT64", only=()),
+    TensorSignature("last_token_time_ns", "INT64", only=()),
+    TensorSignature("acceptance_rate", "FP32", only=()),
+    TensorSignature("total_accepted_draft_tokens", "INT32", only=()),
+    TensorSignature("total_draft_tokens", "INT32", only=()),
+)
 
 
 def _read(inputs: Inputs) -> Wanted:
@@ -131,13 +141,7 @@ TENSORRT_LLM = Scheme(
         TensorSignature("kv_cache_reused_blocks", "INT32", only=()),
         TensorSignature("kv_cache_alloc_new_blocks", "INT32", only=()),
         TensorSignature("kv_cache_alloc_total_blocks", "INT32", only=()),
-        TensorSignature("arrival_time_ns", "INT64", only=()),
-        TensorSignature("first_scheduled_time_ns", "INT64", only=()),
-        TensorSignature("first_token_time_ns", "INT64", only=()),
-        TensorSignature("last_token_time_ns", "INT64", only=()),
-        TensorSignature("acceptance_rate", "FP32", only=()),
-        TensorSignature("total_accepted_draft_tokens", "INT32", only=()),
-        TensorSignature("total_draft_tokens", "INT32", only=()),
+        *PERFORMANCE_METRICS,
     ),
     read=_read,
 )
