@@ -154,3 +154,23 @@ def test_wrong_shapes_are_named() -> None:
         kernels.linear(torch.randn(1, 64), packed, torch.randn(1, 8))
     with pytest.raises(RuntimeError, match="x must be Float"):
         kernels.linear(torch.randn(1, 64).bfloat16(), packed)
+
+
+def test_blocks_and_rows_that_are_not_there_are_refused() -> None:
+    from .backends import CAPABILITIES
+
+    kernels = backend(CAPABILITIES[0])
+    (cache,) = kernels.new_cache(1, 2, 1, 32, torch.float32)
+    qkv, cos = torch.randn(1, 3 * 32), torch.ones(1, 16)
+    for part, words in (
+        (SequenceRows(0, 1, 0, [2]), "block 2 of 2"),
+        (SequenceRows(0, 1, 0, [-1]), "block -1 is none"),
+        (SequenceRows(1, 1, 0, [0]), "rows beyond qkv"),
+    ):
+        step = kernels.attention_step([part])
+        with pytest.raises(RuntimeError, match=words):
+            kernels.write_cache(step, qkv, 1, cos, cos, cache)
+        with pytest.raises(RuntimeError, match=words):
+            kernels.attention(step, qkv, 1, cache, 1.0)
+    with pytest.raises(RuntimeError, match="sequence 0 lacks blocks"):
+        kernels.attention_step([SequenceRows(0, 33, 0, [0])])

@@ -121,10 +121,16 @@ std::shared_ptr<AttentionStep> attention_step(const std::vector<std::tuple<int64
   TORCH_CHECK(rows.size() == tables.size(), "one table a sequence");
   auto step = std::make_shared<AttentionStep>();
   for (const auto& table : tables) step->tables.insert(step->tables.end(), table.begin(), table.end());
+  for (const int32_t block : step->tables) {
+    step->lowest_block = std::min(step->lowest_block, block);
+    step->highest_block = std::max(step->highest_block, block);
+  }
   const int32_t* table = step->tables.data();
   for (size_t i = 0; i < rows.size(); ++i) {
     const auto& [row, count, context] = rows[i];
     TORCH_CHECK(static_cast<int64_t>(tables[i].size()) * kBlock >= context + count, "sequence ", i, " lacks blocks");
+    TORCH_CHECK(row >= 0 && count >= 0 && context >= 0, "sequence ", i, " has a negative row, count or context");
+    step->rows = std::max<long>(step->rows, row + count);
     step->sequences.push_back({row, count, context, table});
     table += tables[i].size();
   }
@@ -152,9 +158,9 @@ LayerCache layer_cache(const Tensor& keys, const Tensor& values) {
 }
 
 void check_blocks(const AttentionStep& step, const Tensor& qkv, const Tensor& keys) {
-  for (const int32_t block : step.tables) TORCH_CHECK(block >= 0 && block < keys.size(0), "block ", block, " of ", keys.size(0));
-  for (const auto& sequence : step.sequences)
-    TORCH_CHECK(sequence.row >= 0 && sequence.row + sequence.rows <= qkv.size(0), "rows beyond qkv");
+  TORCH_CHECK(step.lowest_block >= 0, "block ", step.lowest_block, " is none");
+  TORCH_CHECK(step.highest_block < keys.size(0), "block ", step.highest_block, " of ", keys.size(0));
+  TORCH_CHECK(step.rows <= qkv.size(0), "rows beyond qkv");
 }
 
 void write_cache(const AttentionStep& step, Tensor qkv, int64_t heads, const Tensor& cos, const Tensor& sin, Tensor keys,

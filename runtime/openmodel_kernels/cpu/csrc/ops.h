@@ -48,6 +48,9 @@ struct AttentionStep {
   struct Sequence { long row, rows, context; const int32_t* table; };
   std::vector<Sequence> sequences;
   std::vector<int32_t> tables;
+  // What every layer's tensors are checked against, found once.
+  int32_t lowest_block = 0, highest_block = -1;
+  long rows = 0;
 };
 
 struct HeadShape { Dtype dtype; int heads, kv_heads, head_dim, rotary_dim; };
