@@ -14,7 +14,7 @@ namespace openmodel {
 enum class Dtype : int { kBFloat16 = 0, kFloat16 = 1, kFloat32 = 2 };
 constexpr int kDtypes = 3;
 constexpr int kPanel = 32;   // output columns of a weight panel
-constexpr int kPanelRows = 256;  // rows that one call of a panel product takes at most
+constexpr int kPanelRows = 256;  // rows that one call of a product takes at most
 constexpr int kRows = 32;    // rows that one call of attention takes at most
 constexpr int kBlock = 32;   // tokens of a key/value block
 constexpr int kMaxHeadDim = 512;
@@ -27,13 +27,20 @@ enum class Epilogue : int {
   kFloat = 3,     // out = sum, in float32
 };
 
-struct StoreArgs {
-  const float* sums;     // rows x `ld`
-  long ld;
-  int rows;
-  int columns;           // valid output columns of this panel
-  void* out;             // first element of the panel in the output
+// Some rows times some panels that follow each other, and what becomes of the sums.
+struct ProductArgs {
+  const void* x;         // first row
+  long x_ld;             // elements from a row to the next
+  int rows;              // at most kPanelRows
+  const void* weight;    // first panel
+  long panel_bytes;
+  int panels;
+  long k;                // a whole number of steps (layout.h)
+  const void* after;     // panel that is likely to be read after these, or null
+  Epilogue epilogue;
+  void* out;             // first output column of the first panel
   long out_ld;
+  long columns;          // valid output columns from there
   const void* residual;  // like `out`, or null
 };
 
@@ -56,10 +63,7 @@ struct AttentionArgs {
 
 struct Isa {
   const char* name;
-  // sums[rows][panels * kPanel] = a[rows][k] * panels; rows <= kPanelRows; `panels` is 1, or 2 when rows <= 16.
-  void (*panel[kDtypes])(const void* a, long lda, int rows, const void* weight, long panel_bytes, int panels, long k,
-                         float* sums);
-  void (*store[kDtypes])(Epilogue, const StoreArgs&);
+  void (*product[kDtypes])(const ProductArgs&);
   void (*rms_norm[kDtypes])(const void* x, const void* weight, long columns, float eps, void* out);
   void (*attention[kDtypes])(const AttentionArgs&);
   // out = (residual or 0) + sum over slots of weight[slot] * row[slot], in slot order.

@@ -22,7 +22,7 @@ Isa plain() { return portable("avx512"); }
 
 Isa with_bf16() {
   Isa isa = portable("avx512_bf16");
-  isa.panel[(int)Dtype::kBFloat16] = dot_panel;
+  isa.product[(int)Dtype::kBFloat16] = product<BFloat, dot_panel>;
   isa.attention[(int)Dtype::kBFloat16] = attention<BFloat, DotProducts>;
   return isa;
 }

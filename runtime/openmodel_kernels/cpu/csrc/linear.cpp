@@ -13,7 +13,7 @@ namespace {
 
 const Isa* chosen = nullptr;
 
-// Up to here two panels are taken at once (isa.h).
+// Up to here a tile takes two panels at once (isa_amx.cpp).
 constexpr long kFewRows = 16;
 constexpr long kTasksPerThread = 6;
 
@@ -28,28 +28,16 @@ const char* padded(const Weight& w, const void* x, long rows, std::vector<char>&
 
 struct Task { RowGroup rows; long panel, panels; };
 
-void run_task(const Weight& w, const Task& task, const char* x, Epilogue epilogue, const void* residual, void* out) {
-  alignas(64) float sums[kPanelRows * kPanel];
-  const int dtype = static_cast<int>(w.dtype);
+void run_task(const Weight& w, const Task& task, const Task* next, const char* x, Epilogue epilogue,
+              const void* residual, void* out) {
   const long element = bytes_of(w.dtype), out_element = epilogue == Epilogue::kFloat ? 4 : element;
-  const long width = epilogue == Epilogue::kSwiGLU ? kPanel / 2 : kPanel;
-  const long row = task.rows.begin;
-  const int rows = static_cast<int>(task.rows.end - row);
-  for (long p = task.panel; p < task.panel + task.panels;) {
-    const int panels = rows <= kFewRows && p + 2 <= task.panel + task.panels ? 2 : 1;
-    isa().panel[dtype](x + row * w.k_padded * element, w.k_padded, rows, w.panel(task.rows.group, p), w.panel_bytes,
-                       panels, w.k_padded, sums);
-    for (int i = 0; i < panels; ++i) {
-      const long column = (p + i) * width;
-      const long at = row * w.out_columns + column;
-      StoreArgs args{sums + i * kPanel, static_cast<long>(panels) * kPanel, rows,
-                     static_cast<int>(std::min(width, w.out_columns - column)),
-                     static_cast<char*>(out) + at * out_element, w.out_columns,
-                     residual ? static_cast<const char*>(residual) + at * element : nullptr};
-      isa().store[dtype](epilogue, args);
-    }
-    p += panels;
-  }
+  const long row = task.rows.begin, column = task.panel * (w.gated ? kPanel / 2 : kPanel);
+  const long at = row * w.out_columns + column;
+  isa().product[static_cast<int>(w.dtype)](ProductArgs{
+      x + row * w.k_padded * element, w.k_padded, static_cast<int>(task.rows.end - row),
+      w.panel(task.rows.group, task.panel), w.panel_bytes, static_cast<int>(task.panels), w.k_padded,
+      next ? w.panel(next->rows.group, next->panel) : nullptr, epilogue, static_cast<char*>(out) + at * out_element,
+      w.out_columns, w.out_columns - column, residual ? static_cast<const char*>(residual) + at * element : nullptr});
 }
 
 }  // namespace
@@ -149,8 +137,10 @@ void linear(const Weight& w, const void* x, const std::vector<RowGroup>& groups,
       for (long p = 0; p < w.panels; p += chunk) tasks.push_back({part, p, std::min(chunk, w.panels - p)});
     }
   }
-  team().run(static_cast<long>(tasks.size()),
-             [&](long task, int) { run_task(w, tasks[task], rows, epilogue, residual, out); });
+  const long count = static_cast<long>(tasks.size());
+  team().run(count, [&](long task, int) {
+    run_task(w, tasks[task], task + 1 < count ? &tasks[task + 1] : nullptr, rows, epilogue, residual, out);
+  });
 }
 
 void argmax_rows(const float* x, long rows, long columns, int64_t* out) {
