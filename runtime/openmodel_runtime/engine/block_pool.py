@@ -35,12 +35,18 @@ class BlockPool:
         self._by_name: dict[ContentName, int] = {}
         # Free blocks; the named ones in the order in which they were freed.
         self._nameless = list(range(num_blocks - 1, -1, -1))
+        self._first_unused = 0
         self._named: OrderedDict[int, None] = OrderedDict()
 
     @property
     def num_free(self) -> int:
         """Blocks that no sequence holds, named ones included."""
         return len(self._nameless) + len(self._named)
+
+    @property
+    def first_unused(self) -> int:
+        """This block and all behind it were never taken; the number of blocks when there is none."""
+        return self._first_unused
 
     def take(self) -> int:
         """A free block for new content; there must be one. Whatever it was named, it can no longer be found."""
@@ -50,6 +56,7 @@ class BlockPool:
             block, _ = self._named.popitem(last=False)
             self._forget(block)
         self._holders[block] = 1
+        self._first_unused = max(self._first_unused, block + 1)
         return block
 
     def find(self, name: ContentName) -> int | None:

@@ -17,6 +17,8 @@ from openmodel_runtime.errors import OutOfMemory
 from openmodel_runtime.request import GenerateRequest, RequestFailed, TokenOutput
 
 SeedSource = Callable[[], int]
+# Some hundred megabytes for a small model: what a burst of prompts takes.
+_BLOCKS_AHEAD = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,7 @@ class Engine:
         self._scheduler = scheduler
         self._runner = runner
         self._new_seed = new_seed
+        self._first_cold_block = 0
 
     @property
     def scheduler(self) -> Scheduler:
@@ -50,6 +53,19 @@ class Engine:
     def abort(self, request_id: int) -> None:
         """Ends a request and frees its cache; no more tokens of it come."""
         self._scheduler.abort(request_id)
+
+    def warm_cache(self) -> bool:
+        """While nothing runs: makes the memory of one more unused block ready; False when enough of them are.
+
+        The system hands memory out when it is first written, which can take longer than to compute what is written.
+        """
+        unused = self._scheduler.unused_blocks
+        block = max(self._first_cold_block, unused.start)
+        if block >= min(unused.stop, unused.start + _BLOCKS_AHEAD):
+            return False
+        self._runner.touch(block)
+        self._first_cold_block = block + 1
+        return True
 
     def step(self) -> StepOutcome:
         """Runs one step; the tokens that it made, and the request that was given up when memory did not suffice."""

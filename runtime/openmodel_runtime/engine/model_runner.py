@@ -36,6 +36,12 @@ class ModelRunner:
                 raise OutOfMemory(f"a step of {batch.num_tokens} tokens did not fit into memory") from error
             raise
 
+    def touch(self, block: int) -> None:
+        """Writes to a block that holds nothing, so that its memory is there when a step needs it."""
+        for cache in self._caches:
+            cache.keys_BGX[block].zero_()
+            cache.values_BGX[block].zero_()
+
     def _run(self, batch: Batch) -> list[SampledToken]:
         with torch.inference_mode():
             logits_SV = self._model(self._step_input(batch))

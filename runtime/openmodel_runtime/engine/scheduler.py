@@ -77,6 +77,11 @@ class Scheduler:
         """Tokens of cache that no admitted sequence holds."""
         return self._pool.num_free * self._limits.block_tokens
 
+    @property
+    def unused_blocks(self) -> range:
+        """Blocks that no sequence has held yet, in the order in which they will be taken."""
+        return range(self._pool.first_unused, self._limits.num_blocks)
+
     def add(self, request: GenerateRequest) -> None:
         """Appends a request to the queue. Its prompt must be shorter than `max_model_len`."""
         length = min(len(request.prompt) + request.sampling.max_tokens, self._limits.max_model_len)

@@ -83,7 +83,9 @@ def _loop(
     while True:
         messages = []
         if scheduler.idle:
-            # Idle: wait for a message instead of spinning. Busy: take what has come, then step.
+            # Idle: make ready for more, then wait for a message; busy: take what has come, then step.
+            while inbox.empty() and engine.warm_cache():
+                pass
             memory.look()
             messages.append(inbox.get())
         while not inbox.empty():

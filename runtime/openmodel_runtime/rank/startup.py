@@ -5,7 +5,9 @@ Checks what can be checked before memory is spent: the configuration, then the f
 
 from __future__ import annotations
 
+import ctypes
 import logging
+import platform
 import secrets
 import time
 from pathlib import Path
@@ -23,7 +25,7 @@ from openmodel_runtime.engine.loader import load_model
 from openmodel_runtime.engine.memory import Memory, MemoryBill, activation_bytes, kv_cache_blocks, read_memory
 from openmodel_runtime.engine.model_runner import ModelRunner
 from openmodel_runtime.engine.scheduler import Scheduler, SchedulerLimits
-from openmodel_runtime.errors import InvalidSetting, UnsupportedModel
+from openmodel_runtime.errors import DoesNotFit, InvalidSetting, UnsupportedModel
 from openmodel_runtime.models.layers import Numerics, weight_bytes
 from openmodel_runtime.rank.messages import Loaded, Start
 from openmodel_runtime.request import GenerateRequest, SamplingParams
@@ -31,12 +33,26 @@ from openmodel_runtime.request import GenerateRequest, SamplingParams
 _log = logging.getLogger(__name__)
 # Tokens of prompts in a step. More would not multiply faster on a CPU, and would hold up everybody's next token.
 _CPU_PROMPT_TOKENS = 512
+# From glibc's malloc.h.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+
+
+def _keep_freed_memory() -> None:
+    """Has glibc keep what a step frees for the next: giving it back and taking it anew costs more than small products.
+
+    Another C library goes on as it does.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_M_MMAP_THRESHOLD, 32 << 20)
+        libc.mallopt(_M_TRIM_THRESHOLD, 256 << 20)
 
 
 def build_engine(start: Start) -> tuple[Engine, Loaded]:
     """Loads the model; StartError says why it can not be served."""
     began = time.monotonic()
+    _keep_freed_memory()
     folder, settings = Path(start.model_path), start.engine
     raw = read_json(folder / "config.json")
     config = parse_model_config(raw)
@@ -68,7 +84,8 @@ def build_engine(start: Start) -> tuple[Engine, Loaded]:
 def _warm_up(engine: Engine) -> None:
     """One token through the whole model: what can not run fails here, and the first caller does not wait for pages."""
     engine.submit(GenerateRequest(request_id=0, prompt=(0,), sampling=SamplingParams(temperature=0.0, max_tokens=1)))
-    engine.step()
+    if failed := engine.step().failed:
+        raise DoesNotFit(f"the first step failed: {failed[0].message}; raise the memory limit")
 
 
 def _kernels(settings: EngineConfig, config: ModelConfig, dtype: torch.dtype) -> Kernels:

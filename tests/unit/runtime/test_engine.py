@@ -15,7 +15,7 @@ from openmodel_runtime.config import EngineConfig
 from openmodel_runtime.engine.engine import Engine, StepOutcome
 from openmodel_runtime.engine.model_runner import ModelRunner
 from openmodel_runtime.engine.sequence import Batch, SampledToken
-from openmodel_runtime.errors import InvalidSetting
+from openmodel_runtime.errors import DoesNotFit, InvalidSetting
 from openmodel_runtime.rank import startup
 from openmodel_runtime.rank.messages import Start
 from openmodel_runtime.rank.startup import build_engine
@@ -123,3 +123,37 @@ def test_three_times_the_cache_completes_and_all_comes_back(checkpoint: Path) ->
     assert sum(len(prompt) + 20 for prompt in prompts) > 3 * free
     assert [len(answer) for answer in generate(subject, prompts, sampling)] == [20] * 20
     assert subject.scheduler.free_tokens == free
+
+
+def test_a_model_whose_first_step_does_not_fit_is_not_served(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: ModelRunner, batch: Batch) -> list[SampledToken]:
+        raise MemoryError
+
+    monkeypatch.setattr(ModelRunner, "_run", fail)
+    with pytest.raises(DoesNotFit, match="raise the memory limit"):
+        engine(checkpoint)
+
+
+def test_an_idle_engine_touches_each_unused_block_once_and_no_other(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subject = engine(checkpoint, max_model_len=64, max_num_seqs=4)
+    blocks = subject.scheduler.unused_blocks
+    touched: list[int] = []
+    monkeypatch.setattr(ModelRunner, "touch", lambda _self, block: touched.append(block))
+    assert subject.warm_cache()
+    generate(subject, [PROMPTS[3]], GREEDY)
+    while subject.warm_cache():
+        pass
+    # The first block served the warm-up; the second was touched before the prompt took it and the next.
+    assert blocks == range(1, 8)
+    assert touched == [1, *subject.scheduler.unused_blocks]
+
+
+def test_touching_a_block_leaves_the_others_as_they_are(checkpoint: Path) -> None:
+    cold, warm = (engine(checkpoint, max_model_len=64, max_num_seqs=4) for _ in range(2))
+    answers = []
+    for prompt in PROMPTS:
+        warm.warm_cache()
+        answers.append(generate(warm, [prompt], GREEDY)[0])
+    assert answers == [generate(cold, [prompt], GREEDY)[0] for prompt in PROMPTS]
