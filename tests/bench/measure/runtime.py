@@ -14,11 +14,12 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from bench.measure.child import Child
-from bench.measure.cpu import cpu_seconds, peak_resident_bytes
+from bench.measure.cpu import cpu_seconds, peak_resident_bytes, wait_until_quiet
 
 MODEL = "bench"
 _HOST = "127.0.0.1"
 _READY_SECONDS = 300.0
+_REST_SECONDS = 20.0
 _POLL_SECONDS = 0.02
 _SOON_AGAIN = [("grpc.initial_reconnect_backoff_ms", 20), ("grpc.max_reconnect_backoff_ms", 20)]
 # Room for the cache beside twice the weights: while they load, some are there in two layouts.
@@ -59,7 +60,11 @@ class RuntimeProcess(Child):
         return time.monotonic() - self.began
 
     def idle_cpu_percent(self, seconds: float) -> float:
-        """Processor time of all its processes while nobody asks anything, of one core."""
+        """Processor time of all its processes while nobody asks anything, of one core.
+
+        Once it has come to rest: a rank that is Ready goes on for a moment to make memory ready for its cache.
+        """
+        wait_until_quiet(_REST_SECONDS)
         before = cpu_seconds([self.session])
         time.sleep(seconds)
         return 100 * (cpu_seconds([self.session]) - before) / seconds
