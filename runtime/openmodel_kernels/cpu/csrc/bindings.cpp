@@ -81,10 +81,13 @@ Tensor weight_rows(const Weight& weight, const Tensor& rows) {
   check(rows, "rows", 1, at::kLong);
   Tensor out = at::empty({rows.size(0), weight.k}, at::TensorOptions().dtype(scalar_type(weight.dtype)));
   const int64_t* index = rows.data_ptr<int64_t>();
-  for (int64_t i = 0; i < rows.size(0); ++i) {
+  const int64_t count = rows.size(0);
+  for (int64_t i = 0; i < count; ++i)
     TORCH_CHECK(index[i] >= 0 && index[i] < weight.rows, "row ", index[i], " of ", weight.rows);
-    weight.unpack_row(index[i], static_cast<char*>(out.data_ptr()) + i * weight.k * out.element_size());
-  }
+  char* to = static_cast<char*>(out.data_ptr());
+  const int64_t row_bytes = weight.k * out.element_size();
+  const py::gil_scoped_release release;
+  team().run(count, [&](long i, int) { weight.unpack_row(index[i], to + i * row_bytes); });
   return out;
 }
 

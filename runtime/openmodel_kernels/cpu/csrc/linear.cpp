@@ -82,6 +82,12 @@ void interleave(const char* const* rows, long count, long padded, char* to) {
   std::memset(out + count * kPanel, 0, (padded - count) * kPanel * sizeof(T));
 }
 
+// The other way, for one column.
+template <class T>
+void pick(const char* panel, long column, long count, void* out) {
+  for (long i = 0; i < count; ++i) static_cast<T*>(out)[i] = reinterpret_cast<const T*>(panel)[i * kPanel + column];
+}
+
 }  // namespace
 
 void Weight::pack(long group, const void* dense) {
@@ -115,11 +121,14 @@ void Weight::pack(long group, const void* dense) {
 
 void Weight::unpack_row(long row, void* out) const {
   const auto [index, column] = place(*this, row);
-  const char* from = panel(0, index);
   const long element = bytes_of(dtype);
   const int pair = pair_of(dtype);
-  for (long i = 0; i < k; ++i)
-    std::memcpy(static_cast<char*>(out) + i * element, from + packed_index(i, column, kPanel, pair) * element, element);
+  if (element * pair == 4) pick<uint32_t>(panel(0, index), column, k / pair, out);
+  else pick<uint16_t>(panel(0, index), column, k / pair, out);
+  // The first half of a pair whose second is no element.
+  if (k % pair)
+    std::memcpy(static_cast<char*>(out) + (k - 1) * element,
+                panel(0, index) + packed_index(k - 1, column, kPanel, pair) * element, element);
 }
 
 void linear(const Weight& w, const void* x, const std::vector<RowGroup>& groups, Epilogue epilogue, const void* residual,
