@@ -84,10 +84,8 @@ Tensor weight_rows(const Weight& weight, const Tensor& rows) {
   const int64_t count = rows.size(0);
   for (int64_t i = 0; i < count; ++i)
     TORCH_CHECK(index[i] >= 0 && index[i] < weight.rows, "row ", index[i], " of ", weight.rows);
-  char* to = static_cast<char*>(out.data_ptr());
-  const int64_t row_bytes = weight.k * out.element_size();
   const py::gil_scoped_release release;
-  team().run(count, [&](long i, int) { weight.unpack_row(index[i], to + i * row_bytes); });
+  openmodel::weight_rows(weight, index, count, out.data_ptr());
   return out;
 }
 

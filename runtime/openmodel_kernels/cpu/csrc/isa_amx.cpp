@@ -46,6 +46,21 @@ inline void ask_ahead(const char* w) {
   for (int line = 0; line < kStepBytes; line += 64) _mm_prefetch(w + kStepBytes + line, _MM_HINT_T0);
 }
 
+inline void zero_four() {
+  _tile_zero(0);
+  _tile_zero(1);
+  _tile_zero(2);
+  _tile_zero(3);
+}
+
+// Tiles 0 and 1 side by side, 2 and 3 too.
+inline void store_four(float* first, float* second, long ld) {
+  _tile_stored(0, first, ld * 4);
+  _tile_stored(1, first + 16, ld * 4);
+  _tile_stored(2, second, ld * 4);
+  _tile_stored(3, second + 16, ld * 4);
+}
+
 // The three shapes of a product: each adds up all of K in tiles and leaves the sums, rows `ld` apart. `between` is called
 // at every step of K: what it does costs little there, for the core waits for tiles most of the time.
 
@@ -70,10 +85,7 @@ inline void one_by_one(const BFloat* x, long x_ld, const char* w, long k, float*
 template <class Between>
 inline void one_by_two(const BFloat* x, long x_ld, const char* w, const char* v, long k, float* sums, long ld,
                        Between&& between) {
-  _tile_zero(0);
-  _tile_zero(1);
-  _tile_zero(2);
-  _tile_zero(3);
+  zero_four();
   for (long i = 0; i < k; i += kKStep, w += kStepBytes, v += kStepBytes) {
     ask_ahead(w);
     ask_ahead(v);
@@ -88,20 +100,14 @@ inline void one_by_two(const BFloat* x, long x_ld, const char* w, const char* v,
     _tile_dpbf16ps(2, 4, 6);
     _tile_dpbf16ps(3, 4, 7);
   }
-  _tile_stored(0, sums, ld * 4);
-  _tile_stored(1, sums + 16, ld * 4);
-  _tile_stored(2, sums + 32, ld * 4);
-  _tile_stored(3, sums + 48, ld * 4);
+  store_four(sums, sums + kPanel, ld);
 }
 
 // Two tiles of rows by a panel.
 template <class Between>
 inline void two_by_one(const BFloat* upper, const BFloat* lower, long x_ld, const char* w, long k, float* sums, long ld,
                        Between&& between) {
-  _tile_zero(0);
-  _tile_zero(1);
-  _tile_zero(2);
-  _tile_zero(3);
+  zero_four();
   for (long i = 0; i < k; i += kKStep, w += kStepBytes) {
     _tile_loadd(4, upper + i, x_ld * 2);
     _tile_loadd(5, lower + i, x_ld * 2);
@@ -113,34 +119,29 @@ inline void two_by_one(const BFloat* upper, const BFloat* lower, long x_ld, cons
     _tile_dpbf16ps(2, 5, 6);
     _tile_dpbf16ps(3, 5, 7);
   }
-  float* below = sums + kTileRows * ld;
-  _tile_stored(0, sums, ld * 4);
-  _tile_stored(1, sums + 16, ld * 4);
-  _tile_stored(2, below, ld * 4);
-  _tile_stored(3, below + 16, ld * 4);
+  store_four(sums, sums + kTileRows * ld, ld);
 }
 
 // What is done between the steps of K: the sums of the block before are stored, and the panel after this one is asked for.
 // It goes to the second cache, in time, and the products of a panel that has many rows hide how long it takes.
 class Between {
  public:
-  Between(const ProductArgs& args) : args_(args), store_(store_of<BFloat>(args.epilogue)) {}
+  explicit Between(const ProductArgs& args)
+      : args_(args), store_(store_of<BFloat>(args.epilogue)), steps_((int)(args.k / kKStep)) {}
 
-  // The next `steps` steps store the sums that were handed over last.
-  void begin(long steps) {
-    const int turns = (int)((rows_ * count_ + steps - 1) / steps);
-    per_step_ = turns, row_ = 0, part_ = 0;
-  }
-  void ask_for(const char* bytes, long count, long steps) {
-    ask_ = bytes, ask_end_ = bytes + count;
-    ask_per_step_ = ((count + steps - 1) / steps + 63) / 64 * 64;
+  // The steps of the next `blocks` blocks ask for `count` bytes.
+  void ask_for(const char* bytes, long count, int blocks) {
+    const long steps = (long)blocks * steps_;
+    ask_ = bytes, ask_end_ = bytes + count, ask_per_step_ = round_up((count + steps - 1) / steps, 64);
   }
   void operator()() {
     for (const char* end = ask_ + ask_per_step_; ask_ < end && ask_ < ask_end_; ask_ += 64) _mm_prefetch(ask_, _MM_HINT_T1);
     if (part_ < count_) store(per_step_);
   }
+  // The next steps store `count` lots of sums, `rows` rows each.
   void hand_over(int rows, int count, const Sums& first, const Sums& second) {
-    rows_ = rows, count_ = count, parts_[0] = first, parts_[1] = second, row_ = 0, part_ = 0;
+    parts_[0] = first, parts_[1] = second;
+    rows_ = rows, count_ = count, row_ = 0, part_ = 0, per_step_ = (rows * count + steps_ - 1) / steps_;
   }
   void finish() {
     while (part_ < count_) store(rows_);
@@ -156,6 +157,7 @@ class Between {
 
   const ProductArgs& args_;
   const StoreRows store_;
+  const int steps_;
   Sums parts_[2] = {};
   int rows_ = 0, count_ = 0, part_ = 0, row_ = 0, per_step_ = 0;
   const char* ask_ = nullptr;
@@ -169,18 +171,16 @@ void tile_product(const ProductArgs& args) {
   const char* w = (const char*)args.weight;
   const int rows = args.rows, height = rows < kTileRows ? rows : kTileRows;
   const int blocks = (rows + 2 * kTileRows - 1) / (2 * kTileRows);
-  const long steps = args.k / kKStep;
   configure(height);
   Between between(args);
   int turn = 0;
   for (int p = 0, wide; p < args.panels; p += wide, w += wide * args.panel_bytes) {
     wide = rows <= kTileRows && p + 2 <= args.panels ? 2 : 1;
     const char* after = p + wide < args.panels ? w + wide * args.panel_bytes : (const char*)args.after;
-    between.ask_for(after, wide == 1 && after ? args.panel_bytes : 0, blocks * steps);
+    between.ask_for(after, wide == 1 && after ? args.panel_bytes : 0, blocks);
     for (int row = 0; row < rows; row += 2 * kTileRows) {
       float* out = sums[turn];
       turn = 1 - turn;
-      between.begin(steps);
       // The last tile of rows moves up until it is whole: what it computes twice comes out the same.
       const int left = rows - row;
       if (wide == 2) {
@@ -207,7 +207,7 @@ struct TileProducts {
   static void begin(int rows) { configure(rows < kTileRows ? rows : kTileRows); }
   static void scores(const BFloat* q, long ldq, int rows, const BFloat* keys, int head_dim, float* sums) {
     const auto nothing = [] {};
-    if (rows > 16) two_by_one(q, q + 16 * ldq, ldq, (const char*)keys, head_dim, sums, kBlock, nothing);
+    if (rows > kTileRows) two_by_one(q, q + kTileRows * ldq, ldq, (const char*)keys, head_dim, sums, kBlock, nothing);
     else one_by_one(q, ldq, (const char*)keys, head_dim, sums, kBlock, nothing);
   }
   static void weigh(const BFloat* p, int rows, const BFloat* values, int head_dim, float* out) {

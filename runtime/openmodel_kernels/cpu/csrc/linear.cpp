@@ -131,6 +131,12 @@ void Weight::unpack_row(long row, void* out) const {
                 panel(0, index) + packed_index(k - 1, column, kPanel, pair) * element, element);
 }
 
+void weight_rows(const Weight& weight, const int64_t* rows, long count, void* out) {
+  constexpr long kTaskRows = 16;
+  const long row_bytes = weight.k * bytes_of(weight.dtype);
+  for_rows(count, kTaskRows, [&](long i) { weight.unpack_row(rows[i], static_cast<char*>(out) + i * row_bytes); });
+}
+
 void linear(const Weight& w, const void* x, const std::vector<RowGroup>& groups, Epilogue epilogue, const void* residual,
             void* out) {
   std::vector<char> scratch;
@@ -160,10 +166,9 @@ void rms_norm(Dtype dtype, const void* x, const void* weight, long rows, long co
   const long row_bytes = columns * bytes_of(dtype);
   constexpr long kTaskBytes = 16 << 10;
   const long chunk = std::max<long>(1, kTaskBytes / row_bytes);
-  team().run((rows + chunk - 1) / chunk, [&](long task, int) {
-    for (long row = task * chunk; row < std::min(rows, (task + 1) * chunk); ++row)
-      isa().rms_norm[static_cast<int>(dtype)](static_cast<const char*>(x) + row * row_bytes, weight, columns, eps,
-                                              static_cast<char*>(out) + row * row_bytes);
+  for_rows(rows, chunk, [&](long row) {
+    isa().rms_norm[static_cast<int>(dtype)](static_cast<const char*>(x) + row * row_bytes, weight, columns, eps,
+                                            static_cast<char*>(out) + row * row_bytes);
   });
 }
 

@@ -11,18 +11,11 @@ namespace {
 
 constexpr long kTaskTokens = 32;
 
-template <class Body>
-void for_tokens(long tokens, Body&& body) {
-  team().run((tokens + kTaskTokens - 1) / kTaskTokens, [&](long task, int) {
-    for (long t = task * kTaskTokens; t < std::min(tokens, (task + 1) * kTaskTokens); ++t) body(t);
-  });
-}
-
 }  // namespace
 
 void route_softmax(const float* logits, long tokens, long experts, int top_k, bool renormalize, int32_t* out_experts,
                    float* out_weights) {
-  for_tokens(tokens, [&](long t) {
+  for_rows(tokens, kTaskTokens, [&](long t) {
     const float* row = logits + t * experts;
     int32_t* chosen = out_experts + t * top_k;
     float* weights = out_weights + t * top_k;
@@ -44,7 +37,7 @@ void route_softmax(const float* logits, long tokens, long experts, int top_k, bo
 }
 
 void gather_rows(const void* x, long row_bytes, const int32_t* slots, long count, int top_k, void* out) {
-  for_tokens(count, [&](long i) {
+  for_rows(count, kTaskTokens, [&](long i) {
     std::memcpy(static_cast<char*>(out) + i * row_bytes, static_cast<const char*>(x) + slots[i] / top_k * row_bytes,
                 row_bytes);
   });
@@ -53,7 +46,7 @@ void gather_rows(const void* x, long row_bytes, const int32_t* slots, long count
 void combine(Dtype dtype, const void* rows, const int32_t* places, const float* weights, long tokens, int top_k,
              long columns, const void* residual, void* out) {
   const long row_bytes = columns * bytes_of(dtype);
-  for_tokens(tokens, [&](long t) {
+  for_rows(tokens, kTaskTokens, [&](long t) {
     const void* slots[64];
     for (int k = 0; k < top_k; ++k) slots[k] = static_cast<const char*>(rows) + places[t * top_k + k] * row_bytes;
     isa().combine[static_cast<int>(dtype)](slots, weights + t * top_k, top_k, columns,

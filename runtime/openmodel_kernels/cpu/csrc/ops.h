@@ -41,6 +41,8 @@ struct RowGroup { long group, begin, end; };
 
 void linear(const Weight& weight, const void* x, const std::vector<RowGroup>& groups, Epilogue epilogue,
             const void* residual, void* out);
+// Rows of group 0 as they were packed, [count][k].
+void weight_rows(const Weight& weight, const int64_t* rows, long count, void* out);
 void rms_norm(Dtype dtype, const void* x, const void* weight, long rows, long columns, float eps, void* out);
 
 // The sequences of a step: rows of the step, tokens cached before, blocks.

@@ -6,6 +6,7 @@
 // holds up one task, not its share. Which member runs a task never changes what the task computes.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <thread>
@@ -58,6 +59,15 @@ class ThreadTeam {
 
 // The process's team, of the size that was set last; made at its first use.
 ThreadTeam& team();
+
+// Calls body(row) for each row in [0, rows), `chunk` of them a task.
+template <class Body>
+void for_rows(long rows, long chunk, Body&& body) {
+  team().run((rows + chunk - 1) / chunk, [&](long task, int) {
+    for (long row = task * chunk; row < std::min(rows, (task + 1) * chunk); ++row) body(row);
+  });
+}
+
 void set_num_threads(int threads);
 
 }  // namespace openmodel
