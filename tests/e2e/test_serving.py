@@ -43,9 +43,10 @@ def test_the_examples_become_ready_and_answer(
     for key, value in operator.kubectl.env.items():
         monkeypatch.setenv(key, value)
     with port_forward(namespace, f"service/{name}") as address:
-        question = [{"role": "user", "content": "What is the capital of France?"}]
+        # The answer's every token is likelier than the next by far: it is the same on every processor.
+        question = [{"role": "user", "content": "What is the opposite of hot?"}]
         pieces = list(stream(address, name, question, temperature=0, max_tokens=32))
-    assert "Paris" in "".join(piece.text for piece in pieces)
+    assert "cold" in "".join(piece.text for piece in pieces)
     assert len(pieces) > 4
     assert pieces[-1].finish_reason in ("stop", "length")
 
