@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, Protocol
 
 import torch
@@ -30,6 +31,61 @@ class SequenceRows:
     """Tokens of it that are cached before this step."""
     blocks: Sequence[int]
     """Blocks of the cache that hold its tokens, this step's included, in order."""
+
+
+class Gate(StrEnum):
+    """How a gated product joins its halves, by vLLM's names."""
+
+    SILU = "silu"
+    """silu(gate) * up (Shazeer, 2020)."""
+    GELU_TANH = "gelu_tanh"
+    """gelu(gate) * up, gelu by its tanh approximation."""
+    SWIGLU_OAI = "swigluoai"
+    """gpt-oss: gate * sigmoid(1.702 gate) * (up + 1), gate at most 7, up from -7 to 7."""
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionRule:
+    """What attention does with its scores."""
+
+    scale: float
+    """Scores are multiplied with it."""
+    window: int | None = None
+    """Tokens that a token sees, itself the last; None is all before it."""
+    softcap: float | None = None
+    """Scores become softcap * tanh(score / softcap)."""
+    sinks_H: Tensor | None = None
+    """float32: a score a query head that takes its share of the softmax and has no value (Xiao et al., 2023)."""
+
+
+class Scoring(StrEnum):
+    """An expert's score for a token, by vLLM's names."""
+
+    SOFTMAX = "softmax"
+    """Over the logits of all experts."""
+    SIGMOID = "sigmoid"
+    """Of the expert's own logit."""
+
+
+@dataclass(frozen=True, slots=True)
+class RoutingRule:
+    """How a token's experts are chosen and weighed."""
+
+    top_k: int
+    """K."""
+    scoring: Scoring = Scoring.SOFTMAX
+    renormalize: bool = True
+    """Weights are divided by their sum."""
+    scale: float = 1.0
+    """Weights are multiplied with it, last."""
+    groups: int = 1
+    """Experts stand in so many groups of one size (DeepSeek-V2, 2024)."""
+    top_groups: int = 1
+    """Only experts of the best groups are chosen."""
+    group_best: int = 1
+    """A group is as good as so many of its best experts together."""
+    bias_E: Tensor | None = None
+    """float32: added to the scores where experts are chosen, not where they are weighed (DeepSeek-V3, 2024)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,17 +129,23 @@ class Kernels(Protocol):
     def block_tokens(self) -> int:
         """Tokens of a key/value block."""
 
-    def pack(self, weight_ND: Tensor, *, gated: bool = False) -> PackedWeight:
+    def pack(self, weight_ND: Tensor, *, gate: Gate | None = None, bias_N: Tensor | None = None) -> PackedWeight:
         """A weight (N, D), or one an expert (E, N, D), to multiply with.
 
-        `gated`: the upper half of the rows are gates, the lower half ups, and the product is silu(gate) * up.
+        Args:
+            weight_ND: the numbers.
+            gate: the upper half of the rows are gates, the lower half ups, and the product joins them.
+            bias_N: added to the product, before the gate; (N,) or (E, N).
         """
 
     def rows(self, weight: PackedWeight, index_T: Tensor) -> Tensor:
         """Rows of a packed weight, (T, D): an embedding that shares its weight with the head."""
 
     def linear(self, x_TD: Tensor, weight: PackedWeight, residual_TN: Tensor | None = None) -> Tensor:
-        """x times the weight's transpose, plus the residual, (T, N) or (T, N / 2) when gated; sums in float32."""
+        """x times the weight's transpose, with bias, plus the residual, (T, N) or (T, N / 2) with a gate.
+
+        Sums in float32, rounded once.
+        """
 
     def logits(self, x_TD: Tensor, weight: PackedWeight) -> Tensor:
         """The same product in float32, (T, N)."""
@@ -99,6 +161,9 @@ class Kernels(Protocol):
     def attention_step(self, sequences: Sequence[SequenceRows]) -> Any:
         """What attention needs to know of a step, made once for all layers."""
 
+    def norm_heads(self, qkv_TX: Tensor, heads: int, q_weight_C: Tensor, k_weight_C: Tensor, eps: float) -> None:
+        """Normalizes each query and key head over C, in place (Henry et al., 2020); see `rms_norm`, `write_cache`."""
+
     def write_cache(
         self, step: Any, qkv_TX: Tensor, heads: int, cos_TC: Tensor, sin_TC: Tensor, cache: LayerCache
     ) -> None:
@@ -113,14 +178,17 @@ class Kernels(Protocol):
             cache: the layer's cache.
         """
 
-    def attention(self, step: Any, qkv_TX: Tensor, heads: int, cache: LayerCache, scale: float) -> Tensor:
+    def attention(self, step: Any, qkv_TX: Tensor, heads: int, cache: LayerCache, rule: AttentionRule) -> Tensor:
         """Causal softmax attention of each row over its sequence's cached tokens up to itself, (T, H * C).
 
         Grouped queries: query head h reads key/value head h * G // H.
         """
 
-    def route(self, logits_TE: Tensor, top_k: int, *, renormalize: bool) -> Routing:
-        """Softmax over all experts in float32, and the best K; the lower expert wins a tie."""
+    def route(self, logits_TE: Tensor, rule: RoutingRule) -> Routing:
+        """Scores all experts in float32 and takes the best K; the lower expert, or group, wins a tie."""
+
+    def grouped_linear(self, x_GTD: Tensor, weight: PackedWeight) -> Tensor:
+        """Each group's rows times the group's own weight (G, N, D), (G, T, N)."""
 
     def experts(
         self, x_TD: Tensor, routing: Routing, gate_up: PackedWeight, down: PackedWeight, residual_TD: Tensor | None

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from openmodel_kernels.interface import Kernels, SequenceRows
+from openmodel_kernels.interface import AttentionRule, Gate, Kernels, RoutingRule, SequenceRows
 from openmodel_kernels.rotary import inverse_frequencies, rotary_tables
 
 _ROWS = 70
@@ -24,11 +24,11 @@ def variant_operations(kernels: Kernels, dtype: torch.dtype, device: torch.devic
         return torch.randn(shape, generator=chance).to(dtype).to(device)
 
     x, weight = some(_ROWS, 576), kernels.pack(some(192, 576))
-    up, down = kernels.pack(some(8, 128, 576), gated=True), kernels.pack(some(8, 576, 64))
+    up, down = kernels.pack(some(8, 128, 576), gate=Gate.SILU), kernels.pack(some(8, 576, 64))
     router = kernels.pack(some(8, 576))
 
     def experts(rows_TD: Tensor) -> Tensor:
-        routing = kernels.route(kernels.logits(rows_TD, router), 2, renormalize=True)
+        routing = kernels.route(kernels.logits(rows_TD, router), RoutingRule(top_k=2))
         return kernels.experts(rows_TD, routing, up, down, rows_TD)
 
     found = []
@@ -54,6 +54,6 @@ def _attend(kernels: Kernels, qkv: Tensor, chunks: list[int]) -> Tensor:
         cos, sin = rotary_tables(positions, inverse_frequencies(_HEAD_DIM, 10000.0).to(qkv.device))
         step = kernels.attention_step([SequenceRows(0, rows, done, blocks)])
         kernels.write_cache(step, part, _HEADS, cos, sin, cache)
-        outs.append(kernels.attention(step, part, _HEADS, cache, _HEAD_DIM**-0.5))
+        outs.append(kernels.attention(step, part, _HEADS, cache, AttentionRule(_HEAD_DIM**-0.5)))
         done += rows
     return torch.cat(outs)

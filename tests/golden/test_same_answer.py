@@ -18,13 +18,14 @@ from torch import Tensor
 
 from openmodel_kernels.cpu import kernels as cpu_kernels
 from openmodel_kernels.interface import PackedWeight
-from openmodel_runtime.checkpoint.model_config import parse_model_config, read_json
+from openmodel_runtime.checkpoint.config_fields import ConfigFields, read_json
 from openmodel_runtime.engine.engine import Engine
 from openmodel_runtime.engine.loader import load_model
 from openmodel_runtime.engine.model_runner import ModelRunner
 from openmodel_runtime.engine.scheduler import Scheduler, SchedulerLimits
-from openmodel_runtime.models.blocks import CausalLM
+from openmodel_runtime.models.causal_lm import CausalLM
 from openmodel_runtime.models.layers import Numerics
+from openmodel_runtime.models.registry import read_model_config
 from openmodel_runtime.request import GenerateRequest, SamplingParams, TokenOutput
 
 VOCABULARY = 49152
@@ -43,7 +44,7 @@ def model(models: Path, request: pytest.FixtureRequest) -> CausalLM:
     folder = models / request.param
     kernels = cpu_kernels.CpuKernels()
     kernels.set_num_threads(2)
-    config = parse_model_config(read_json(folder / "config.json"))
+    config = read_model_config(ConfigFields(read_json(folder / "config.json")))
     return load_model(folder, config, Numerics(kernels, torch.bfloat16)).model
 
 
@@ -67,7 +68,7 @@ class Company:
             block_tokens=BLOCK,
         )
         caches = numerics.kernels.new_cache(
-            config.num_layers, self.blocks, config.num_kv_heads, config.head_dim, numerics.dtype
+            config.num_layers, self.blocks, config.attention.kv_heads, config.attention.head_dim, numerics.dtype
         )
         runner = ModelRunner(self.model, caches, frozenset())
         self.engine = Engine(Scheduler(limits, frozenset()), runner, lambda: 0)

@@ -11,7 +11,16 @@ import torch
 from torch import Tensor
 
 from openmodel_kernels.cpu import _cpu
-from openmodel_kernels.interface import LayerCache, PackedWeight, Routing, SequenceRows
+from openmodel_kernels.interface import (
+    AttentionRule,
+    Gate,
+    LayerCache,
+    PackedWeight,
+    Routing,
+    RoutingRule,
+    Scoring,
+    SequenceRows,
+)
 
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 
@@ -32,9 +41,9 @@ class CpuKernels:
         """Such as "cpu/amx_bf16"."""
         return f"cpu/{_cpu.capability()}"
 
-    def pack(self, weight_ND: Tensor, *, gated: bool = False) -> PackedWeight:
+    def pack(self, weight_ND: Tensor, *, gate: Gate | None = None, bias_N: Tensor | None = None) -> PackedWeight:
         """A copy of the weight in panels of output columns."""
-        return _cpu.pack(weight_ND, gated)
+        return _cpu.pack(weight_ND, gate, None if bias_N is None else bias_N.float().contiguous())
 
     def rows(self, weight: PackedWeight, index_T: Tensor) -> Tensor:
         """Rows, picked out of the panels."""
@@ -69,6 +78,11 @@ class CpuKernels:
             [(part.row, part.rows, part.context) for part in sequences], [list(part.blocks) for part in sequences]
         )
 
+    def norm_heads(self, qkv_TX: Tensor, heads: int, q_weight_C: Tensor, k_weight_C: Tensor, eps: float) -> None:
+        """Head by head."""
+        kv_heads = (qkv_TX.shape[1] // q_weight_C.shape[0] - heads) // 2
+        _cpu.norm_heads(qkv_TX, heads, kv_heads, q_weight_C, k_weight_C, eps)
+
     def write_cache(
         self, step: _cpu.AttentionStep, qkv_TX: Tensor, heads: int, cos_TC: Tensor, sin_TC: Tensor, cache: LayerCache
     ) -> None:
@@ -76,14 +90,37 @@ class CpuKernels:
         _cpu.write_cache(step, qkv_TX, heads, cos_TC, sin_TC, cache.keys_BGX, cache.values_BGX)
 
     def attention(
-        self, step: _cpu.AttentionStep, qkv_TX: Tensor, heads: int, cache: LayerCache, scale: float
+        self, step: _cpu.AttentionStep, qkv_TX: Tensor, heads: int, cache: LayerCache, rule: AttentionRule
     ) -> Tensor:
         """All sequences and heads at once."""
-        return _cpu.paged_attention(step, qkv_TX, heads, cache.keys_BGX, cache.values_BGX, scale)
+        window, softcap = rule.window or 0, rule.softcap or 0.0
+        return _cpu.paged_attention(
+            step, qkv_TX, heads, cache.keys_BGX, cache.values_BGX, rule.scale, window, softcap, rule.sinks_H
+        )
 
-    def route(self, logits_TE: Tensor, top_k: int, *, renormalize: bool) -> Routing:
-        """Softmax and the best K."""
-        return Routing(*_cpu.route_softmax(logits_TE, top_k, renormalize))
+    def route(self, logits_TE: Tensor, rule: RoutingRule) -> Routing:
+        """Token by token."""
+        sigmoid = rule.scoring is Scoring.SIGMOID
+        return Routing(
+            *_cpu.route(
+                logits_TE,
+                rule.top_k,
+                sigmoid,
+                rule.renormalize,
+                rule.scale,
+                rule.groups,
+                rule.top_groups,
+                rule.group_best,
+                rule.bias_E,
+            )
+        )
+
+    def grouped_linear(self, x_GTD: Tensor, weight: PackedWeight) -> Tensor:
+        """Groups one after another."""
+        assert isinstance(weight, _cpu.Weight)
+        groups, rows = x_GTD.shape[:2]
+        offsets = list(range(0, groups * rows + 1, rows)) if rows else [0] * (groups + 1)
+        return _cpu.grouped_linear(weight, x_GTD.flatten(0, 1), offsets).view(groups, rows, -1)
 
     def experts(
         self, x_TD: Tensor, routing: Routing, gate_up: PackedWeight, down: PackedWeight, residual_TD: Tensor | None

@@ -7,13 +7,22 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import silu
 
-from openmodel_kernels.interface import LayerCache, PackedWeight, Routing, SequenceRows
+from openmodel_kernels.interface import (
+    AttentionRule,
+    Gate,
+    LayerCache,
+    PackedWeight,
+    Routing,
+    RoutingRule,
+    SequenceRows,
+)
+from openmodel_kernels.reference.activation import join_halves
 from openmodel_kernels.reference.attention import BLOCK_TOKENS, attend_sequence, write_sequence
 from openmodel_kernels.reference.linear import fixed_shape_linear
 from openmodel_kernels.reference.norm import rms_norm
 from openmodel_kernels.reference.rotary import apply_rotary
+from openmodel_kernels.reference.routing import choose_experts
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,17 +30,30 @@ class DenseWeight:
     """A weight as it came."""
 
     weight: Tensor
-    gated: bool
+    gate: Gate | None
+    bias: Tensor | None
 
     @property
     def nbytes(self) -> int:
         """Bytes that it takes."""
-        return self.weight.nbytes
+        return self.weight.nbytes + (0 if self.bias is None else self.bias.nbytes)
+
+    def of_expert(self, expert: int) -> DenseWeight:
+        """One expert's."""
+        return DenseWeight(self.weight[expert], self.gate, None if self.bias is None else self.bias[expert])
 
 
 def _dense(weight: PackedWeight) -> DenseWeight:
     assert isinstance(weight, DenseWeight)
     return weight
+
+
+def _product(x_TD: Tensor, weight: DenseWeight) -> Tensor:
+    """With bias and gate, in float32."""
+    out = fixed_shape_linear(x_TD, weight.weight)
+    if weight.bias is not None:
+        out = out + weight.bias
+    return out if weight.gate is None else join_halves(out, weight.gate)
 
 
 class ReferenceKernels:
@@ -41,9 +63,9 @@ class ReferenceKernels:
     block_tokens = BLOCK_TOKENS
     device = torch.device("cpu")
 
-    def pack(self, weight_ND: Tensor, *, gated: bool = False) -> DenseWeight:
+    def pack(self, weight_ND: Tensor, *, gate: Gate | None = None, bias_N: Tensor | None = None) -> DenseWeight:
         """The weight itself."""
-        return DenseWeight(weight_ND, gated)
+        return DenseWeight(weight_ND, gate, None if bias_N is None else bias_N.float())
 
     def rows(self, weight: PackedWeight, index_T: Tensor) -> Tensor:
         """Rows of the weight."""
@@ -51,12 +73,14 @@ class ReferenceKernels:
 
     def linear(self, x_TD: Tensor, weight: PackedWeight, residual_TN: Tensor | None = None) -> Tensor:
         """The product, gated or with a residual, rounded once."""
-        dense = _dense(weight)
-        return self._product(x_TD, dense.weight, dense.gated, residual_TN)
+        out = _product(x_TD, _dense(weight))
+        if residual_TN is not None:
+            out = residual_TN.float() + out
+        return out.to(x_TD.dtype)
 
     def logits(self, x_TD: Tensor, weight: PackedWeight) -> Tensor:
         """The product in float32."""
-        return fixed_shape_linear(x_TD, _dense(weight).weight)
+        return _product(x_TD, _dense(weight))
 
     def rms_norm(self, x_TD: Tensor, weight_D: Tensor, eps: float) -> Tensor:
         """Normalizes each row."""
@@ -72,6 +96,13 @@ class ReferenceKernels:
     def attention_step(self, sequences: Sequence[SequenceRows]) -> Sequence[SequenceRows]:
         """The sequences themselves."""
         return sequences
+
+    def norm_heads(self, qkv_TX: Tensor, heads: int, q_weight_C: Tensor, k_weight_C: Tensor, eps: float) -> None:
+        """Queries, then keys."""
+        qkv_THC = qkv_TX.view(qkv_TX.shape[0], -1, q_weight_C.shape[0])
+        turned = (qkv_THC.shape[1] + heads) // 2
+        qkv_THC[:, :heads] = rms_norm(qkv_THC[:, :heads], q_weight_C, eps)
+        qkv_THC[:, heads:turned] = rms_norm(qkv_THC[:, heads:turned], k_weight_C, eps)
 
     def write_cache(
         self,
@@ -93,7 +124,7 @@ class ReferenceKernels:
             write_sequence(part, qkv_THC[rows, heads:turned], qkv_THC[rows, turned:], cache)
 
     def attention(
-        self, step: Sequence[SequenceRows], qkv_TX: Tensor, heads: int, cache: LayerCache, scale: float
+        self, step: Sequence[SequenceRows], qkv_TX: Tensor, heads: int, cache: LayerCache, rule: AttentionRule
     ) -> Tensor:
         """Sequence by sequence."""
         groups = cache.keys_BGX.shape[1]
@@ -102,28 +133,28 @@ class ReferenceKernels:
         out = torch.empty_like(q_TGRC)
         for part in step:
             rows = slice(part.row, part.row + part.rows)
-            out[rows] = attend_sequence(part, q_TGRC[rows], cache, scale).to(out.dtype)
+            out[rows] = attend_sequence(part, q_TGRC[rows], cache, rule).to(out.dtype)
         return out.reshape(qkv_TX.shape[0], heads * dim)
 
-    def route(self, logits_TE: Tensor, top_k: int, *, renormalize: bool) -> Routing:
-        """Softmax, then the best by a stable sort."""
-        probabilities_TE = torch.softmax(logits_TE.float(), dim=-1)
-        weights_TE, experts_TE = probabilities_TE.sort(dim=-1, descending=True, stable=True)
-        weights_TK = weights_TE[:, :top_k]
-        if renormalize:
-            weights_TK = weights_TK / weights_TK.sum(dim=-1, keepdim=True)
-        return Routing(experts_TE[:, :top_k].int().contiguous(), weights_TK.contiguous())
+    def route(self, logits_TE: Tensor, rule: RoutingRule) -> Routing:
+        """All tokens at once."""
+        return choose_experts(logits_TE.float(), rule)
+
+    def grouped_linear(self, x_GTD: Tensor, weight: PackedWeight) -> Tensor:
+        """Group by group."""
+        dense = _dense(weight)
+        return torch.stack([_product(x_TD, dense.of_expert(group)) for group, x_TD in enumerate(x_GTD)]).to(x_GTD.dtype)
 
     def experts(
         self, x_TD: Tensor, routing: Routing, gate_up: PackedWeight, down: PackedWeight, residual_TD: Tensor | None
     ) -> Tensor:
         """Expert by expert; then each token's slots in order."""
-        up, back = _dense(gate_up).weight, _dense(down).weight
-        slots_TKD = x_TD.new_empty((*routing.experts_TK.shape, back.shape[1]))
+        up, back = _dense(gate_up), _dense(down)
+        slots_TKD = x_TD.new_empty((*routing.experts_TK.shape, back.weight.shape[1]))
         for expert in sorted(set(routing.experts_TK.flatten().tolist())):
             token, slot = (routing.experts_TK == expert).nonzero(as_tuple=True)
-            hidden = self._product(x_TD[token], up[expert], True, None)
-            slots_TKD[token, slot] = self._product(hidden, back[expert], False, None)
+            hidden = _product(x_TD[token], up.of_expert(expert)).to(x_TD.dtype)
+            slots_TKD[token, slot] = _product(hidden, back.of_expert(expert)).to(x_TD.dtype)
         total = x_TD.new_zeros(x_TD.shape, dtype=torch.float32) if residual_TD is None else residual_TD.float()
         for slot in range(slots_TKD.shape[1]):
             total = total + slots_TKD[:, slot].float() * routing.weights_TK[:, slot, None]
@@ -136,13 +167,3 @@ class ReferenceKernels:
     def set_num_threads(self, threads: int) -> None:
         """Torch's own threads."""
         torch.set_num_threads(threads)
-
-    @staticmethod
-    def _product(x_TD: Tensor, weight_ND: Tensor, gated: bool, residual_TN: Tensor | None) -> Tensor:
-        out = fixed_shape_linear(x_TD, weight_ND)
-        if gated:
-            gate, up = out.chunk(2, dim=-1)
-            out = silu(gate) * up
-        if residual_TN is not None:
-            out = residual_TN.float() + out
-        return out.to(x_TD.dtype)

@@ -11,7 +11,7 @@ import triton.language as tl  # type: ignore[import-untyped]
 from torch import Tensor
 
 from openmodel_kernels.triton.jit import device_function, kernel, launch, power_of_two, tiles, whole
-from openmodel_kernels.triton.product import TILES, multiply_tile, place_tile
+from openmodel_kernels.triton.product import GATES, TILES, multiply_tile, place_tile
 from openmodel_kernels.triton.routing import SortedSlots
 from openmodel_kernels.triton.weight import DeviceWeight, check_input
 
@@ -38,6 +38,7 @@ def find_expert(
 def experts_kernel(  # noqa: PLR0913
     x_ptr: tl.tensor,
     w_ptr: tl.tensor,
+    bias_ptr: tl.tensor,
     offsets_ptr: tl.tensor,
     order_ptr: tl.tensor,
     out_ptr: tl.tensor,
@@ -46,10 +47,12 @@ def experts_kernel(  # noqa: PLR0913
     inner: tl.tensor,
     up_offset: tl.tensor,
     expert_stride: tl.tensor,
+    bias_stride: tl.tensor,
     TOP_K: tl.constexpr,
     EXPERTS: tl.constexpr,
     BLOCK_E: tl.constexpr,
-    GATED: tl.constexpr,
+    GATE: tl.constexpr,
+    HAS_BIAS: tl.constexpr,
     EVEN_K: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
@@ -66,8 +69,8 @@ def experts_kernel(  # noqa: PLR0913
     column_N = tile_column * BLOCK_N + tl.arange(0, BLOCK_N)
     has_column_N = column_N < columns
     sums_MN = multiply_tile(
-        x_ptr, row_M, has_row_M, w_ptr + expert.to(tl.int64) * expert_stride, column_N, has_column_N, up_offset, inner,
-        GATED, EVEN_K, BLOCK_M, BLOCK_N, BLOCK_K,
+        x_ptr, row_M, has_row_M, w_ptr + expert.to(tl.int64) * expert_stride, column_N, has_column_N,
+        bias_ptr + expert * bias_stride, columns, up_offset, inner, GATE, HAS_BIAS, EVEN_K, BLOCK_M, BLOCK_N, BLOCK_K,
     )  # fmt: skip
     at_MN = slot_M.to(tl.int64)[:, None] * columns + column_N[None, :]
     tl.store(out_ptr + at_MN, sums_MN.to(out_ptr.dtype.element_ty), mask=has_row_M[:, None] & has_column_N[None, :])
@@ -121,6 +124,7 @@ def multiply_experts(x_TD: Tensor, weight: DeviceWeight, slots: SortedSlots, *, 
         (tile_rows * tiles(weight.columns, tile["BLOCK_N"]),),
         whole(x_TD),
         weight.weight,
+        weight.bias_pointer,
         slots.offsets_E,
         slots.order_R,
         out_RN,
@@ -129,10 +133,12 @@ def multiply_experts(x_TD: Tensor, weight: DeviceWeight, slots: SortedSlots, *, 
         weight.inner,
         weight.up_offset,
         weight.weight.stride(0),
+        weight.weight.shape[-2],
         TOP_K=top_k if gather else 0,
         EXPERTS=experts,
         BLOCK_E=power_of_two(experts),
-        GATED=weight.gated,
+        GATE=GATES[weight.gate],
+        HAS_BIAS=weight.bias is not None,
         EVEN_K=weight.inner % tile["BLOCK_K"] == 0,
         **tile,
     )

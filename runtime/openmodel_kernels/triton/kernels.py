@@ -10,9 +10,17 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from openmodel_kernels.interface import LayerCache, PackedWeight, Routing, SequenceRows
+from openmodel_kernels.interface import (
+    AttentionRule,
+    Gate,
+    LayerCache,
+    PackedWeight,
+    Routing,
+    RoutingRule,
+    SequenceRows,
+)
 from openmodel_kernels.triton import attention, experts, linear, norm, rotary
-from openmodel_kernels.triton.routing import route, sort_by_expert
+from openmodel_kernels.triton.routing import in_order, route, sort_by_expert
 from openmodel_kernels.triton.step import BLOCK_TOKENS, TritonStep, make_step
 from openmodel_kernels.triton.weight import DeviceWeight, device_weight, to_device
 
@@ -48,9 +56,9 @@ class TritonKernels:
         major, minor = torch.cuda.get_device_capability(self._device)
         return f"triton/sm_{major}{minor}"
 
-    def pack(self, weight_ND: Tensor, *, gated: bool = False) -> DeviceWeight:
+    def pack(self, weight_ND: Tensor, *, gate: Gate | None = None, bias_N: Tensor | None = None) -> DeviceWeight:
         """The weight on the device."""
-        return to_device(weight_ND, self._device, gated=gated)
+        return to_device(weight_ND, self._device, gate, bias_N)
 
     def rows(self, weight: PackedWeight, index_T: Tensor) -> Tensor:
         """Rows of the weight, by torch's own copy."""
@@ -83,19 +91,31 @@ class TritonKernels:
         """Rows and block tables on the device."""
         return make_step(sequences, self._device)
 
+    def norm_heads(self, qkv_TX: Tensor, heads: int, q_weight_C: Tensor, k_weight_C: Tensor, eps: float) -> None:
+        """Every head by itself."""
+        norm.norm_heads(qkv_TX, heads, q_weight_C, k_weight_C, eps)
+
     def write_cache(
         self, step: TritonStep, qkv_TX: Tensor, heads: int, cos_TC: Tensor, sin_TC: Tensor, cache: LayerCache
     ) -> None:
         """Rotates in place and writes."""
         rotary.write_cache(step, qkv_TX, heads, cos_TC, sin_TC, cache)
 
-    def attention(self, step: TritonStep, qkv_TX: Tensor, heads: int, cache: LayerCache, scale: float) -> Tensor:
+    def attention(self, step: TritonStep, qkv_TX: Tensor, heads: int, cache: LayerCache, rule: AttentionRule) -> Tensor:
         """All sequences and heads at once."""
-        return attention.attention(step, qkv_TX, heads, cache, scale)
+        return attention.attention(step, qkv_TX, heads, cache, rule)
 
-    def route(self, logits_TE: Tensor, top_k: int, *, renormalize: bool) -> Routing:
-        """Softmax and the best K."""
-        return route(logits_TE, top_k, renormalize=renormalize)
+    def route(self, logits_TE: Tensor, rule: RoutingRule) -> Routing:
+        """A token a program."""
+        return route(logits_TE, rule)
+
+    def grouped_linear(self, x_GTD: Tensor, weight: PackedWeight) -> Tensor:
+        """Groups are experts, and their rows slots in order."""
+        groups, rows = x_GTD.shape[:2]
+        slots = in_order(groups, rows, x_GTD.device)
+        return experts.multiply_experts(x_GTD.flatten(0, 1), device_weight(weight), slots, gather=False).view(
+            groups, rows, -1
+        )
 
     def experts(
         self, x_TD: Tensor, routing: Routing, gate_up: PackedWeight, down: PackedWeight, residual_TD: Tensor | None

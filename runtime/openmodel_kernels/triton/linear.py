@@ -7,7 +7,7 @@ import triton.language as tl  # type: ignore[import-untyped]
 from torch import Tensor
 
 from openmodel_kernels.triton.jit import kernel, launch, tiles, whole
-from openmodel_kernels.triton.product import TILES, multiply_tile, place_tile
+from openmodel_kernels.triton.product import GATES, TILES, multiply_tile, place_tile
 from openmodel_kernels.triton.weight import DeviceWeight, check_input
 
 
@@ -15,6 +15,7 @@ from openmodel_kernels.triton.weight import DeviceWeight, check_input
 def linear_kernel(  # noqa: PLR0913
     x_ptr: tl.tensor,
     w_ptr: tl.tensor,
+    bias_ptr: tl.tensor,
     residual_ptr: tl.tensor,
     out_ptr: tl.tensor,
     rows: tl.tensor,
@@ -22,7 +23,8 @@ def linear_kernel(  # noqa: PLR0913
     inner: tl.tensor,
     up_offset: tl.tensor,
     HAS_RESIDUAL: tl.constexpr,
-    GATED: tl.constexpr,
+    GATE: tl.constexpr,
+    HAS_BIAS: tl.constexpr,
     EVEN_K: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
@@ -33,8 +35,8 @@ def linear_kernel(  # noqa: PLR0913
     row_M = tile_row * BLOCK_M + tl.arange(0, BLOCK_M)
     column_N = tile_column * BLOCK_N + tl.arange(0, BLOCK_N)
     sums_MN = multiply_tile(
-        x_ptr, row_M, row_M < rows, w_ptr, column_N, column_N < columns, up_offset, inner,
-        GATED, EVEN_K, BLOCK_M, BLOCK_N, BLOCK_K,
+        x_ptr, row_M, row_M < rows, w_ptr, column_N, column_N < columns, bias_ptr, columns, up_offset, inner,
+        GATE, HAS_BIAS, EVEN_K, BLOCK_M, BLOCK_N, BLOCK_K,
     )  # fmt: skip
     at_MN = row_M.to(tl.int64)[:, None] * columns + column_N[None, :]
     inside_MN = (row_M < rows)[:, None] & (column_N < columns)[None, :]
@@ -55,6 +57,7 @@ def linear(x_TD: Tensor, weight: DeviceWeight, residual_TN: Tensor | None, dtype
         (tiles(x_TD.shape[0], tile["BLOCK_M"]) * tiles(weight.columns, tile["BLOCK_N"]),),
         whole(x_TD),
         weight.weight,
+        weight.bias_pointer,
         out_TN if residual_TN is None else whole(residual_TN),
         out_TN,
         x_TD.shape[0],
@@ -62,7 +65,8 @@ def linear(x_TD: Tensor, weight: DeviceWeight, residual_TN: Tensor | None, dtype
         weight.inner,
         weight.up_offset,
         HAS_RESIDUAL=residual_TN is not None,
-        GATED=weight.gated,
+        GATE=GATES[weight.gate],
+        HAS_BIAS=weight.bias is not None,
         EVEN_K=weight.inner % tile["BLOCK_K"] == 0,
         **tile,
     )

@@ -40,3 +40,51 @@ def rms_norm(x_TD: Tensor, weight_D: Tensor, eps: float) -> Tensor:
     warps = min(power_of_two(max(block // _ELEMENTS_PER_WARP, 1)), 16)
     launch(rms_norm_kernel, (rows,), whole(x_TD), whole(weight_D), out_TD, columns, eps, BLOCK_D=block, num_warps=warps)
     return out_TD
+
+
+@kernel()
+def norm_heads_kernel(
+    qkv_ptr: tl.tensor,
+    q_weight_ptr: tl.tensor,
+    k_weight_ptr: tl.tensor,
+    eps: tl.tensor,
+    HEADS: tl.constexpr,
+    WIDTH: tl.constexpr,
+    DIM: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+) -> None:
+    """One head of one row, in place."""
+    head = tl.program_id(1)
+    at = tl.program_id(0).to(tl.int64) * WIDTH + head * DIM
+    c_C = tl.arange(0, BLOCK_C)
+    inside_C = c_C < DIM
+    x_C = tl.load(qkv_ptr + at + c_C, mask=inside_C, other=0.0)
+    x32_C = x_C.to(tl.float32)
+    scale = tl.rsqrt(tl.sum(x32_C * x32_C) / DIM + eps)
+    if head < HEADS:
+        weight_C = tl.load(q_weight_ptr + c_C, mask=inside_C, other=0.0).to(tl.float32)
+    else:
+        weight_C = tl.load(k_weight_ptr + c_C, mask=inside_C, other=0.0).to(tl.float32)
+    tl.store(qkv_ptr + at + c_C, (weight_C * (x32_C * scale)).to(x_C.dtype), mask=inside_C)
+
+
+def norm_heads(qkv_TX: Tensor, heads: int, q_weight_C: Tensor, k_weight_C: Tensor, eps: float) -> None:
+    """Queries' and keys' heads by their root mean square, in place."""
+    if not qkv_TX.is_contiguous():
+        raise ValueError("queries, keys and values are normalized in place: they must be contiguous")
+    rows, width = qkv_TX.shape
+    dim = q_weight_C.shape[0]
+    turned = (width // dim + heads) // 2
+    launch(
+        norm_heads_kernel,
+        (rows, turned),
+        qkv_TX,
+        whole(q_weight_C),
+        whole(k_weight_C),
+        eps,
+        HEADS=heads,
+        WIDTH=width,
+        DIM=dim,
+        BLOCK_C=power_of_two(dim),
+        num_warps=1,
+    )

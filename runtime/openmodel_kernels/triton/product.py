@@ -12,6 +12,7 @@ from typing import Any
 import torch
 import triton.language as tl  # type: ignore[import-untyped]
 
+from openmodel_kernels.interface import Gate
 from openmodel_kernels.triton.jit import device_function, dot
 
 # One shape a dtype, for one row as for thousands: 64 rows are the least that Hopper's own matrix instruction takes, and
@@ -19,6 +20,26 @@ from openmodel_kernels.triton.jit import device_function, dot
 _HALF = {"BLOCK_M": 64, "BLOCK_N": 64, "BLOCK_K": 64, "num_warps": 4, "num_stages": 4}
 _FULL = {"BLOCK_M": 32, "BLOCK_N": 64, "BLOCK_K": 32, "num_warps": 4, "num_stages": 2}
 TILES: dict[torch.dtype, dict[str, Any]] = {torch.bfloat16: _HALF, torch.float16: _HALF, torch.float32: _FULL}
+
+
+# e to the power of it is still a number.
+_LARGE = tl.constexpr(80.0)
+# How a tile's halves are joined, for the kernels; 0 is not at all.
+GATES = {None: 0, Gate.SILU: 1, Gate.GELU_TANH: 2, Gate.SWIGLU_OAI: 3}
+
+
+@device_function
+def join_halves(gate_MN: tl.tensor, up_MN: tl.tensor, GATE: tl.constexpr) -> tl.tensor:
+    """The two halves of a gated product, by the number of GATES."""
+    if GATE == 1:
+        return gate_MN / (1.0 + tl.exp(-gate_MN)) * up_MN
+    if GATE == 2:
+        # gelu(x) = x * sigmoid(2 sqrt(2 / pi) (x + 0.044715 x^3)), which is its tanh form.
+        inner_MN = 1.5957691216057308 * (gate_MN + 0.044715 * gate_MN * gate_MN * gate_MN)
+        return gate_MN / (1.0 + tl.exp(-tl.maximum(inner_MN, -_LARGE))) * up_MN
+    gate_MN = tl.minimum(gate_MN, 7.0)
+    up_MN = tl.minimum(tl.maximum(up_MN, -7.0), 7.0)
+    return gate_MN / (1.0 + tl.exp(-1.702 * gate_MN)) * (up_MN + 1.0)
 
 
 @device_function
@@ -39,15 +60,18 @@ def multiply_tile(  # noqa: PLR0913
     w_ptr: tl.tensor,
     column_N: tl.tensor,
     has_column_N: tl.tensor,
+    bias_ptr: tl.tensor,
+    columns: tl.tensor,
     up_offset: tl.tensor,
     inner: tl.tensor,
-    GATED: tl.constexpr,
+    GATE: tl.constexpr,
+    HAS_BIAS: tl.constexpr,
     EVEN_K: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
 ) -> tl.tensor:
-    """Float32 sums (M, N) of rows of x times rows of the weight; gated: silu(gate) * up, ups lie `up_offset` on."""
+    """Float32 sums (M, N) of rows of x times rows of the weight, with bias; gates' ups lie `up_offset` on."""
     k_K = tl.arange(0, BLOCK_K)
     x_MK = x_ptr + row_M.to(tl.int64)[:, None] * inner + k_K[None, :]
     w_KN = w_ptr + column_N.to(tl.int64)[None, :] * inner + k_K[:, None]
@@ -62,8 +86,12 @@ def multiply_tile(  # noqa: PLR0913
             w_mask = has_column_N[None, :] & (start + k_K < inner)[:, None]
         x = tl.load(x_MK + start, mask=x_mask, other=0.0)
         sums_MN = dot(x, tl.load(w_KN + start, mask=w_mask, other=0.0), sums_MN)
-        if GATED:
+        if GATE:
             ups_MN = dot(x, tl.load(w_KN + up_offset + start, mask=w_mask, other=0.0), ups_MN)
-    if GATED:
-        sums_MN = sums_MN / (1.0 + tl.exp(-sums_MN)) * ups_MN
+    if HAS_BIAS:
+        sums_MN += tl.load(bias_ptr + column_N, mask=has_column_N, other=0.0)[None, :]
+    if GATE:
+        if HAS_BIAS:
+            ups_MN += tl.load(bias_ptr + columns + column_N, mask=has_column_N, other=0.0)[None, :]
+        sums_MN = join_halves(sums_MN, ups_MN, GATE)
     return sums_MN

@@ -11,44 +11,92 @@ import torch
 import triton.language as tl  # type: ignore[import-untyped]
 from torch import Tensor
 
-from openmodel_kernels.interface import Routing
-from openmodel_kernels.triton.jit import kernel, launch, power_of_two, whole
+from openmodel_kernels.interface import Routing, RoutingRule, Scoring
+from openmodel_kernels.triton.jit import device_function, kernel, launch, power_of_two, whole
 
 _SORT_BLOCK = 1024
 
 
+@device_function
+def keep_best_groups(
+    worth_E: tl.tensor,
+    e_E: tl.tensor,
+    GROUPS: tl.constexpr,
+    GROUP_SIZE: tl.constexpr,
+    TOP_GROUPS: tl.constexpr,
+    GROUP_BEST: tl.constexpr,
+    BLOCK_G: tl.constexpr,
+) -> tl.tensor:
+    """What experts are worth, -inf outside of the best groups."""
+    g_G = tl.arange(0, BLOCK_G)
+    groups_G = tl.full((BLOCK_G,), float("-inf"), tl.float32)
+    for g in tl.static_range(GROUPS):
+        members_E = tl.where(e_E // GROUP_SIZE == g, worth_E, float("-inf"))
+        together = 0.0
+        for _ in tl.static_range(GROUP_BEST):
+            together += tl.max(members_E)
+            members_E = tl.where(e_E == tl.argmax(members_E, 0), float("-inf"), members_E)
+        groups_G = tl.where(g_G == g, together, groups_G)
+    kept_E = e_E < 0
+    for _ in tl.static_range(TOP_GROUPS):
+        best = tl.argmax(groups_G, 0)
+        kept_E = kept_E | (e_E // GROUP_SIZE == best)
+        groups_G = tl.where(g_G == best, float("-inf"), groups_G)
+    return tl.where(kept_E, worth_E, float("-inf"))
+
+
 @kernel()
-def route_kernel(
+def route_kernel(  # noqa: PLR0913
     logits_ptr: tl.tensor,
+    bias_ptr: tl.tensor,
     experts_ptr: tl.tensor,
     weights_ptr: tl.tensor,
     experts: tl.tensor,
+    scale: tl.tensor,
     TOP_K: tl.constexpr,
+    SIGMOID: tl.constexpr,
     RENORMALIZE: tl.constexpr,
+    HAS_BIAS: tl.constexpr,
+    GROUPS: tl.constexpr,
+    GROUP_SIZE: tl.constexpr,
+    TOP_GROUPS: tl.constexpr,
+    GROUP_BEST: tl.constexpr,
     BLOCK_K: tl.constexpr,
     BLOCK_E: tl.constexpr,
+    BLOCK_G: tl.constexpr,
 ) -> None:
-    """One token: softmax, and the best by turns; argmax takes the first of equals."""
+    """One token: scores, and the best by turns; argmax takes the first of equals."""
     token = tl.program_id(0)
     e_E = tl.arange(0, BLOCK_E)
     k_K = tl.arange(0, BLOCK_K)
     logits_E = tl.load(logits_ptr + token * experts + e_E, mask=e_E < experts, other=float("-inf")).to(tl.float32)
-    top = tl.max(logits_E)
-    total = tl.sum(tl.exp(logits_E - top))
+    if SIGMOID:
+        scores_E = 1.0 / (1.0 + tl.exp(-logits_E))
+    else:
+        scores_E = tl.exp(logits_E - tl.max(logits_E))
+        scores_E = scores_E / tl.sum(scores_E)
+    # Without a bias logits are in the order of their scores, and finer.
+    worth_E = logits_E
+    if HAS_BIAS or GROUP_BEST > 1:
+        worth_E = tl.where(e_E < experts, scores_E, float("-inf"))
+    if HAS_BIAS:
+        worth_E += tl.load(bias_ptr + e_E, mask=e_E < experts, other=0.0)
+    if TOP_GROUPS < GROUPS:
+        worth_E = keep_best_groups(worth_E, e_E, GROUPS, GROUP_SIZE, TOP_GROUPS, GROUP_BEST, BLOCK_G)
     chosen_K = tl.zeros((BLOCK_K,), tl.int32)
     weights_K = tl.zeros((BLOCK_K,), tl.float32)
     kept = 0.0
     for k in tl.static_range(TOP_K):
-        best = tl.argmax(logits_E, 0)
-        weight = tl.exp(tl.max(logits_E) - top) / total
+        best = tl.argmax(worth_E, 0)
+        weight = tl.sum(tl.where(e_E == best, scores_E, 0.0))
         kept += weight
         chosen_K = tl.where(k_K == k, best, chosen_K)
         weights_K = tl.where(k_K == k, weight, weights_K)
-        logits_E = tl.where(e_E == best, float("-inf"), logits_E)
+        worth_E = tl.where(e_E == best, float("-inf"), worth_E)
     if RENORMALIZE:
         weights_K = weights_K / kept
     tl.store(experts_ptr + token * TOP_K + k_K, chosen_K, mask=k_K < TOP_K)
-    tl.store(weights_ptr + token * TOP_K + k_K, weights_K, mask=k_K < TOP_K)
+    tl.store(weights_ptr + token * TOP_K + k_K, weights_K * scale, mask=k_K < TOP_K)
 
 
 @kernel("slots")
@@ -92,22 +140,31 @@ class SortedSlots:
     """Sorted place at which each expert begins; one more, the end."""
 
 
-def route(logits_TE: Tensor, top_k: int, *, renormalize: bool) -> Routing:
-    """Softmax over all experts, and the best K; of equal logits the lower expert's."""
+def route(logits_TE: Tensor, rule: RoutingRule) -> Routing:
+    """Scores all experts and takes the best K; of equals the lower expert."""
     tokens, experts = logits_TE.shape
-    experts_TK = torch.empty((tokens, top_k), dtype=torch.int32, device=logits_TE.device)
-    weights_TK = torch.empty((tokens, top_k), dtype=torch.float32, device=logits_TE.device)
+    experts_TK = torch.empty((tokens, rule.top_k), dtype=torch.int32, device=logits_TE.device)
+    weights_TK = torch.empty((tokens, rule.top_k), dtype=torch.float32, device=logits_TE.device)
     launch(
         route_kernel,
         (tokens,),
         whole(logits_TE),
+        logits_TE if rule.bias_E is None else rule.bias_E,
         experts_TK,
         weights_TK,
         experts,
-        TOP_K=top_k,
-        RENORMALIZE=renormalize,
-        BLOCK_K=power_of_two(top_k),
+        float(rule.scale),
+        TOP_K=rule.top_k,
+        SIGMOID=rule.scoring is Scoring.SIGMOID,
+        RENORMALIZE=rule.renormalize,
+        HAS_BIAS=rule.bias_E is not None,
+        GROUPS=rule.groups,
+        GROUP_SIZE=experts // rule.groups,
+        TOP_GROUPS=rule.top_groups,
+        GROUP_BEST=rule.group_best,
+        BLOCK_K=power_of_two(rule.top_k),
         BLOCK_E=power_of_two(experts),
+        BLOCK_G=power_of_two(rule.groups),
         num_warps=1,
     )
     return Routing(experts_TK, weights_TK)
@@ -130,3 +187,10 @@ def sort_by_expert(experts_TK: Tensor, experts: int) -> SortedSlots:
         num_warps=4,
     )
     return SortedSlots(order_R, places_TK, offsets_E)
+
+
+def in_order(groups: int, rows: int, device: torch.device) -> SortedSlots:
+    """Slots that stand in the order of their experts, as many to each."""
+    order_R = torch.arange(groups * rows, dtype=torch.int32, device=device)
+    offsets_E = torch.arange(0, (groups + 1) * rows, max(rows, 1), dtype=torch.int32, device=device)
+    return SortedSlots(order_R, order_R.view(-1, 1), offsets_E)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from openmodel_kernels.interface import PackedWeight
+from openmodel_kernels.interface import Gate, PackedWeight
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,12 +18,14 @@ class DeviceWeight:
     """One weight (N, D), or one an expert (E, N, D)."""
 
     weight: Tensor
-    gated: bool
+    gate: Gate | None
+    bias: Tensor | None
+    """float32, (N,) or (E, N)."""
 
     @property
     def nbytes(self) -> int:
         """Bytes that it takes."""
-        return self.weight.nbytes
+        return self.weight.nbytes + (0 if self.bias is None else self.bias.nbytes)
 
     @property
     def inner(self) -> int:
@@ -33,12 +35,17 @@ class DeviceWeight:
     @property
     def columns(self) -> int:
         """Columns of a product with it."""
-        return self.weight.shape[-2] // 2 if self.gated else self.weight.shape[-2]
+        return self.weight.shape[-2] // 2 if self.gate else self.weight.shape[-2]
 
     @property
     def up_offset(self) -> int:
         """Elements from a gate's row to its up's."""
         return self.columns * self.inner
+
+    @property
+    def bias_pointer(self) -> Tensor:
+        """The bias, or something in its place that is not read."""
+        return self.weight if self.bias is None else self.bias
 
 
 def device_weight(weight: PackedWeight) -> DeviceWeight:
@@ -61,6 +68,7 @@ def check_input(x_TD: Tensor, weight: DeviceWeight) -> None:
         raise ValueError(f"x is on {x_TD.device}, the weight on {weight.weight.device}")
 
 
-def to_device(weight_ND: Tensor, device: torch.device, *, gated: bool) -> DeviceWeight:
+def to_device(weight_ND: Tensor, device: torch.device, gate: Gate | None, bias_N: Tensor | None) -> DeviceWeight:
     """A weight on the device; no copy where it is there already."""
-    return DeviceWeight(weight_ND.to(device).contiguous(), gated)
+    bias = None if bias_N is None else bias_N.to(device, torch.float32).contiguous()
+    return DeviceWeight(weight_ND.to(device).contiguous(), gate, bias)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from openmodel_runtime.checkpoint.model_config import read_json
+from openmodel_runtime.checkpoint.config_fields import read_json
 from openmodel_runtime.errors import CheckpointError
 
 _SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")

@@ -1,120 +1,178 @@
-"""What `config.json` says about a model's shape.
+"""What a model is made of, whatever family it comes from.
 
-Knows the Hub's field names, old and new; knows no tensors.
+Families read it out of `config.json`; blocks, planner and scheduler read nothing else. Knows no tensors.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from enum import StrEnum
 
-from openmodel_runtime.errors import CheckpointError, UnsupportedModel
+
+class RotaryScaling(StrEnum):
+    """How rotary frequencies are stretched for sequences longer than the model was first trained on."""
+
+    NONE = "default"
+    LINEAR = "linear"
+    LLAMA3 = "llama3"
+    YARN = "yarn"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RotaryConfig:
+    """Rotary position embedding (Su et al., 2021)."""
+
+    theta: float
+    """Base of the frequencies."""
+    dim: int
+    """Elements of a head that are rotated."""
+    scaling: RotaryScaling = RotaryScaling.NONE
+    factor: float = 1.0
+    """How much longer sequences get."""
+    original_positions: int = 0
+    """Longest sequence of the first training."""
+    low_freq_factor: float = 1.0
+    """llama3: waves longer than the original positions over this are stretched in full."""
+    high_freq_factor: float = 4.0
+    """llama3: waves shorter than the original positions over this are left."""
+    beta_fast: float = 32.0
+    """yarn: waves with more turns than this over the original positions are left."""
+    beta_slow: float = 1.0
+    """yarn: waves with fewer turns than this are stretched in full."""
+    truncate: bool = True
+    """yarn: the range between is cut to whole elements."""
+    attention_factor: float = 1.0
+    """Cosines and sines are multiplied with it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LatentConfig:
+    """Multi-head latent attention (DeepSeek-V2, 2024): all heads share one compressed key, which is the value too."""
+
+    kv_rank: int
+    """Width of the compressed key and value."""
+    rotary_dim: int
+    """Width of the part of queries and keys that has positions; all heads share the key's."""
+    head_dim: int
+    """Width of a head's query without positions."""
+    value_dim: int
+    """Width of a head's value."""
+    query_rank: int | None
+    """Width that queries are compressed to on their way; None is not at all."""
+
+    @property
+    def cached_dim(self) -> int:
+        """What the cache holds of a token."""
+        return self.rotary_dim + self.kv_rank
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttentionConfig:
+    """Grouped-query attention; with `latent`, its heads are as the cache sees them."""
+
+    heads: int
+    """Query heads."""
+    kv_heads: int
+    """Key/value heads."""
+    head_dim: int
+    """Width of one head."""
+    scale: float
+    """Scores are multiplied with it."""
+    windows: tuple[int | None, ...]
+    """Tokens that a token of each layer sees; None is all before it."""
+    qkv_bias: bool = False
+    out_bias: bool = False
+    norm_heads: bool = False
+    """Queries and keys are normalized head by head before they are rotated."""
+    sinks: bool = False
+    """Every query head has a score of its own that takes its share of the softmax."""
+    softcap: float | None = None
+    """Scores stay below it."""
+    latent: LatentConfig | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedForwardConfig:
+    """A gated feed-forward block."""
+
+    intermediate_size: int
+    """Width between the products."""
+    gate: str = "silu"
+    """One of the kernels' gates."""
+    bias: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpertsConfig:
+    """A mixture of experts, each a gated feed-forward block."""
+
+    count: int
+    """Experts of a layer."""
+    per_token: int
+    """Experts that a token goes to."""
+    expert: FeedForwardConfig
+    layers: frozenset[int]
+    """Layers that have experts; the others are dense."""
+    renormalize: bool = True
+    """Weights of a token's experts are divided by their sum."""
+    router_bias: bool = False
+    scoring: str = "softmax"
+    """One of the kernels' scorings."""
+    scale: float = 1.0
+    """Weights are multiplied with it."""
+    groups: int = 1
+    """Experts stand in so many groups."""
+    top_groups: int = 1
+    """A token's experts come from so many groups."""
+    group_best: int = 1
+    """A group is as good as so many of its best experts together."""
+    selection_bias: bool = False
+    """A number an expert is added to its score where experts are chosen."""
+    shared: FeedForwardConfig | None = None
+    """A feed-forward block that every token goes to beside its experts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelConfig:
-    """Shape of a decoder-only model."""
+    """A decoder-only model."""
 
     architecture: str
     """First entry of `architectures`."""
     hidden_size: int
     """Width of the residual stream."""
-    intermediate_size: int
-    """Width of a feed-forward block or of one expert."""
     num_layers: int
     """Number of blocks."""
-    num_heads: int
-    """Query heads."""
-    num_kv_heads: int
-    """Key/value heads."""
-    head_dim: int
-    """Width of one head."""
     vocab_size: int
     """Rows of the embedding."""
     max_position_embeddings: int
     """Longest sequence the model was made for, tokens."""
     rms_norm_eps: float
     """Added to the mean square in each norm."""
-    rope_theta: float
-    """Base of the rotary frequencies."""
     tie_word_embeddings: bool
     """True: the head is the embedding."""
     torch_dtype: str
     """Dtype of the stored weights."""
-    num_experts: int = 0
-    """Routed experts a block; 0 for a dense model."""
-    num_experts_per_tok: int = 0
-    """Experts a token goes to."""
+    attention: AttentionConfig
+    rotary: RotaryConfig
+    feed_forward: FeedForwardConfig
+    """Of the layers without experts."""
+    experts: ExpertsConfig | None = None
+    quantization: str | None = None
+    """Method that the checkpoint's weights are stored with."""
+    norms_after: bool = False
+    """What attention and feed-forward give is normalized once more before it is added to the residual stream."""
+    embedding_scale: float = 1.0
+    """Embeddings are multiplied with it."""
+    logits_scale: float = 1.0
+    """Logits are multiplied with it."""
+    ignored: tuple[str, ...] = ()
+    """Beginnings of the names of checkpoint tensors that serving does not need."""
 
     def kv_bytes_per_token(self, element_bytes: int) -> int:
         """Bytes of keys and values of one token over all layers."""
-        return 2 * self.num_layers * self.num_kv_heads * self.head_dim * element_bytes
+        return 2 * self.num_layers * self.attention.kv_heads * self.attention.head_dim * element_bytes
 
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in `path`; CheckpointError when there is none."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError(f"{path.name} is missing: not a Hugging Face checkpoint") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise CheckpointError(f"{path.name} is not JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{path.name} must hold a JSON object")
-    return value
-
-
-def parse_model_config(raw: Mapping[str, Any]) -> ModelConfig:
-    """Reads the fields of `config.json`; refuses what would be computed wrongly."""
-    architectures = raw.get("architectures") or []
-    if not architectures:
-        raise UnsupportedModel("config.json names no architectures")
-    if quantization := raw.get("quantization_config"):
-        method = quantization.get("quant_method") if isinstance(quantization, dict) else quantization
-        raise UnsupportedModel(f"config.json: quantization_config ({method}) is not supported yet")
-    rope = raw.get("rope_parameters") or raw.get("rope_scaling") or {}
-    if not isinstance(rope, dict):
-        raise CheckpointError("config.json: rope_parameters and rope_scaling must be objects")
-    rope_type = rope.get("rope_type", rope.get("type", "default"))
-    if rope_type != "default":
-        raise UnsupportedModel(f"config.json: rotary scaling {rope_type!r} is not supported yet")
-    if raw.get("sliding_window"):
-        raise UnsupportedModel("config.json: sliding_window is not supported yet")
-    if raw.get("attention_bias") or raw.get("mlp_bias"):
-        raise UnsupportedModel("config.json: attention_bias and mlp_bias are not supported yet")
-    if raw.get("hidden_act", "silu") != "silu":
-        raise UnsupportedModel(f"config.json: hidden_act {raw['hidden_act']!r} is not supported")
-    try:
-        heads = _positive(raw, "num_attention_heads")
-        hidden = _positive(raw, "hidden_size")
-        return ModelConfig(
-            architecture=str(architectures[0]),
-            hidden_size=hidden,
-            intermediate_size=_positive(raw, "intermediate_size"),
-            num_layers=_positive(raw, "num_hidden_layers"),
-            num_heads=heads,
-            num_kv_heads=int(raw.get("num_key_value_heads") or heads),
-            head_dim=int(raw.get("head_dim") or hidden // heads),
-            vocab_size=_positive(raw, "vocab_size"),
-            max_position_embeddings=_positive(raw, "max_position_embeddings"),
-            rms_norm_eps=float(raw.get("rms_norm_eps", 1e-6)),
-            rope_theta=float(rope.get("rope_theta", raw.get("rope_theta", 10000.0))),
-            tie_word_embeddings=bool(raw.get("tie_word_embeddings", False)),
-            torch_dtype=str(raw.get("dtype") or raw.get("torch_dtype") or "float32"),
-            num_experts=int(raw.get("num_local_experts", 0)),
-            num_experts_per_tok=int(raw.get("num_experts_per_tok", 0)),
-        )
-    except KeyError as error:
-        raise CheckpointError(f"config.json lacks {error.args[0]}") from None
-    except (TypeError, ValueError) as error:
-        raise CheckpointError(f"config.json: {error}") from None
-
-
-def _positive(raw: Mapping[str, Any], field: str) -> int:
-    number = int(raw[field])
-    if number < 1:
-        raise ValueError(f"{field} must be at least 1, not {number}")
-    return number
+    @property
+    def routed_layers(self) -> frozenset[int]:
+        """Layers that have experts."""
+        return frozenset() if self.experts is None else self.experts.layers

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from openmodel_runtime.checkpoint.model_config import read_json
+from openmodel_runtime.checkpoint.config_fields import read_json
 from openmodel_runtime.errors import CheckpointError
 
 INDEX = "model.safetensors.index.json"

@@ -11,17 +11,18 @@ from collections import defaultdict
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import torch
 from safetensors import safe_open
+from torch import Tensor
 
 from openmodel_runtime.checkpoint.model_config import ModelConfig
 from openmodel_runtime.checkpoint.tensor_files import TensorEntry, tensor_entries
 from openmodel_runtime.errors import CheckpointError
-from openmodel_runtime.models.blocks import CausalLM
+from openmodel_runtime.models.causal_lm import CausalLM
 from openmodel_runtime.models.family import WeightPart
 from openmodel_runtime.models.layers import Numerics
-from openmodel_runtime.models.registry import family_of
+from openmodel_runtime.models.registry import weight_parts
 
 # Tensors that some exporters write and no model here needs: they are computed from the configuration.
 _DERIVED = (".rotary_emb.inv_freq",)
@@ -39,11 +40,10 @@ class LoadedModel:
 
 def load_model(folder: Path, config: ModelConfig, numerics: Numerics) -> LoadedModel:
     """The model with its weights, on the CPU."""
-    family = family_of(config.architecture)
     entries = tensor_entries(folder)
-    parts = list(family.weights(config))
+    parts = weight_parts(config)
     _check_names(config, parts, entries)
-    model = family.build(config, numerics)
+    model = CausalLM(config, numerics)
     by_weight: dict[str, list[WeightPart]] = defaultdict(list)
     for part in parts:
         by_weight[part.parameter].append(part)
@@ -53,7 +53,8 @@ def load_model(folder: Path, config: ModelConfig, numerics: Numerics) -> LoadedM
         for name, weight in model.weights().items():
             tensor = weight.allocate()
             for part in by_weight[name]:
-                _fill(tensor[part.index or ...], files[entries[part.name].file].get_tensor(part.name), part)
+                read = [_read(files[entries[source].file], source, part) for source in part.names]
+                _fill(tensor[part.index or ...], _make(part, read), part)
             sizes[name] = tensor.numel()
             weight.take(tensor)
     total = sum(sizes.values())
@@ -61,32 +62,51 @@ def load_model(folder: Path, config: ModelConfig, numerics: Numerics) -> LoadedM
 
 
 def _files(parts: list[WeightPart], entries: dict[str, TensorEntry]) -> list[Path]:
-    return sorted({entries[part.name].file for part in parts})
+    return sorted({entries[name].file for part in parts for name in part.names})
+
+
+def _read(file: Any, name: str, part: WeightPart) -> Tensor:
+    """The bytes of the part, and no others."""
+    tensor: Tensor = file.get_slice(name)[part.source] if part.source else file.get_tensor(name)
+    return tensor
+
+
+def _make(part: WeightPart, read: list[Tensor]) -> Tensor:
+    if part.make is None:
+        return read[0]
+    try:
+        return part.make(*read)
+    except (IndexError, RuntimeError) as error:
+        shapes = " and ".join(str(tuple(tensor.shape)) for tensor in read)
+        raise CheckpointError(
+            f"{' and '.join(part.names)}, of shapes {shapes}, do not fit each other: {error}"
+        ) from None
 
 
 def _idle_expert_parameters(sizes: dict[str, int], config: ModelConfig) -> int:
     """Parameters of the experts that a token does not go to."""
-    if not config.num_experts:
+    if config.experts is None:
         return 0
     experts = sum(size for name, size in sizes.items() if ".experts." in name)
-    return experts * (config.num_experts - config.num_experts_per_tok) // config.num_experts
+    return experts * (config.experts.count - config.experts.per_token) // config.experts.count
 
 
 def _check_names(config: ModelConfig, parts: list[WeightPart], entries: dict[str, TensorEntry]) -> None:
-    wanted = {part.name for part in parts}
+    wanted = {name for part in parts for name in part.names}
     missing = sorted(wanted - entries.keys())
     if missing:
         raise CheckpointError(f"the checkpoint lacks {len(missing)} tensors, {missing[0]} first")
     # A tied checkpoint may carry its head all the same.
     tied = {"lm_head.weight"} if config.tie_word_embeddings else set()
-    odd = sorted(name for name in entries.keys() - wanted - tied if not name.endswith(_DERIVED))
+    unknown = entries.keys() - wanted - tied
+    odd = sorted(name for name in unknown if not name.endswith(_DERIVED) and not name.startswith(config.ignored))
     if odd:
         raise CheckpointError(
             f"the checkpoint has {len(odd)} tensors that a {config.architecture} does not, {odd[0]} first"
         )
 
 
-def _fill(target: torch.Tensor, tensor: torch.Tensor, part: WeightPart) -> None:
+def _fill(target: Tensor, tensor: Tensor, part: WeightPart) -> None:
     if target.shape != tensor.shape:
         raise CheckpointError(
             f"tensor {part.name} has shape {tuple(tensor.shape)}, config.json makes it {tuple(target.shape)}"

@@ -85,10 +85,13 @@ def activation_bytes(config: ModelConfig, rows: int, sampled: int, element_bytes
     Counted generously: the residual stream with its norm and sum, the attention's projections, the widest of the
     feed-forward block (every chosen expert has its own rows), and the logits with two copies for the sampler.
     """
-    experts = max(1, config.num_experts_per_tok)
-    attention = (2 * config.num_heads + 2 * config.num_kv_heads) * config.head_dim
-    feed_forward = experts * (config.intermediate_size + 2 * config.hidden_size)
-    row = (3 * config.hidden_size + max(attention, feed_forward)) * element_bytes + 2 * config.head_dim * 4
+    heads = config.attention
+    attention = (2 * heads.heads + 2 * heads.kv_heads) * heads.head_dim
+    feed_forward = config.feed_forward.intermediate_size + 2 * config.hidden_size
+    if config.experts is not None:
+        expert = config.experts.expert.intermediate_size + 2 * config.hidden_size
+        feed_forward = max(feed_forward, config.experts.per_token * expert)
+    row = (3 * config.hidden_size + max(attention, feed_forward)) * element_bytes + 2 * heads.head_dim * 4
     return rows * row + 3 * 4 * sampled * config.vocab_size
 
 

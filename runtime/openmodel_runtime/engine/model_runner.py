@@ -13,7 +13,7 @@ from openmodel_kernels.interface import LayerCache, SequenceRows
 from openmodel_runtime.engine.sampler import sample
 from openmodel_runtime.engine.sequence import Batch, SampledToken
 from openmodel_runtime.errors import OutOfMemory
-from openmodel_runtime.models.blocks import CausalLM, StepInput
+from openmodel_runtime.models.causal_lm import CausalLM, StepInput
 
 
 class ModelRunner:

@@ -15,7 +15,7 @@ import jinja2
 import jinja2.sandbox
 from tokenizers import Tokenizer
 
-from openmodel_runtime.checkpoint.model_config import read_json
+from openmodel_runtime.checkpoint.config_fields import read_json
 from openmodel_runtime.errors import CheckpointError, InvalidRequest
 from openmodel_runtime.front.parse import InferRequest, Message
 

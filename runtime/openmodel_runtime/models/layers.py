@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from openmodel_kernels.interface import Kernels, PackedWeight, Routing
+from openmodel_kernels.interface import Gate, Kernels, PackedWeight, Routing
+from openmodel_runtime.checkpoint.model_config import FeedForwardConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +44,14 @@ class Layer:
 class Weight:
     """A weight that comes into being empty and is given its numbers once."""
 
-    def __init__(self, numerics: Numerics, shape: tuple[int, ...]) -> None:
+    def __init__(self, numerics: Numerics, shape: tuple[int, ...], dtype: torch.dtype | None = None) -> None:
         self._numerics = numerics
-        self._shape = shape
+        self._dtype = dtype or numerics.dtype
+        self.shape = shape
 
     def allocate(self) -> Tensor:
         """A plain tensor of its shape, for the numbers."""
-        return torch.empty(self._shape, dtype=self._numerics.dtype)
+        return torch.empty(self.shape, dtype=self._dtype)
 
     def take(self, tensor: Tensor) -> None:
         """Takes the numbers, into whatever form it is used in."""
@@ -81,13 +83,15 @@ class Matrix(Weight):
 
     packed: PackedWeight
 
-    def __init__(self, numerics: Numerics, shape: tuple[int, ...], gated: bool) -> None:
+    def __init__(self, numerics: Numerics, shape: tuple[int, ...], gate: Gate | None, bias: Vector | None) -> None:
         super().__init__(numerics, shape)
-        self._gated = gated
+        self._gate = gate
+        self._bias = bias
 
     def take(self, tensor: Tensor) -> None:
-        """Packs the numbers in the kernels' form."""
-        self.packed = self._numerics.kernels.pack(tensor, gated=self._gated)
+        """Packs the numbers in the kernels' form, with those of the bias, which must be there."""
+        bias = None if self._bias is None else self._bias.tensor
+        self.packed = self._numerics.kernels.pack(tensor, gate=self._gate, bias_N=bias)
 
     @property
     def nbytes(self) -> int:
@@ -96,11 +100,13 @@ class Matrix(Weight):
 
 
 class Linear(Layer):
-    """A product with a weight, without bias."""
+    """A product with a weight."""
 
-    def __init__(self, numerics: Numerics, *shape: int, gated: bool = False) -> None:
+    def __init__(self, numerics: Numerics, *shape: int, gate: Gate | None = None, bias: bool = False) -> None:
         self._kernels = numerics.kernels
-        self.weight = Matrix(numerics, shape, gated)
+        # Before the weight, which is packed with it.
+        self.bias = Vector(numerics, shape[:-1], torch.float32) if bias else None
+        self.weight = Matrix(numerics, shape, gate, self.bias)
 
     def __call__(self, x_TD: Tensor, residual_TN: Tensor | None = None) -> Tensor:
         """The product, gated or with a residual added."""
@@ -113,6 +119,18 @@ class Linear(Layer):
     def rows(self, index_T: Tensor) -> Tensor:
         """Rows of the weight: an embedding."""
         return self._kernels.rows(self.weight.packed, index_T)
+
+
+class GroupedLinear(Layer):
+    """A product of each group with its own weight (G, N, D)."""
+
+    def __init__(self, numerics: Numerics, groups: int, outputs: int, inputs: int) -> None:
+        self._kernels = numerics.kernels
+        self.weight = Matrix(numerics, (groups, outputs, inputs), None, None)
+
+    def __call__(self, x_GTD: Tensor) -> Tensor:
+        """The products, (G, T, N)."""
+        return self._kernels.grouped_linear(x_GTD, self.weight.packed)
 
 
 class RMSNorm(Layer):
@@ -131,12 +149,13 @@ class RMSNorm(Layer):
 class Experts(Layer):
     """The gated feed-forward blocks of all experts."""
 
-    def __init__(self, numerics: Numerics, experts: int, hidden: int, intermediate: int) -> None:
+    def __init__(self, numerics: Numerics, experts: int, hidden: int, config: FeedForwardConfig) -> None:
         self._kernels = numerics.kernels
-        self.gate_up = Linear(numerics, experts, 2 * intermediate, hidden, gated=True)
-        self.down = Linear(numerics, experts, hidden, intermediate)
+        width, gate = config.intermediate_size, Gate(config.gate)
+        self.gate_up = Linear(numerics, experts, 2 * width, hidden, gate=gate, bias=config.bias)
+        self.down = Linear(numerics, experts, hidden, width, bias=config.bias)
 
-    def __call__(self, x_TD: Tensor, routing: Routing, residual_TD: Tensor) -> Tensor:
+    def __call__(self, x_TD: Tensor, routing: Routing, residual_TD: Tensor | None) -> Tensor:
         """The residual plus the weighted sum of each token's experts."""
         return self._kernels.experts(x_TD, routing, self.gate_up.weight.packed, self.down.weight.packed, residual_TD)
 

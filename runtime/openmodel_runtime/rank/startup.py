@@ -17,8 +17,9 @@ import torch
 from openmodel_kernels.interface import Kernels
 from openmodel_kernels.select import select_kernels
 from openmodel_kernels.self_check import variant_operations
+from openmodel_runtime.checkpoint.config_fields import ConfigFields, read_json
 from openmodel_runtime.checkpoint.generation_config import read_eos_token_ids
-from openmodel_runtime.checkpoint.model_config import ModelConfig, parse_model_config, read_json
+from openmodel_runtime.checkpoint.model_config import ModelConfig
 from openmodel_runtime.config import EngineConfig
 from openmodel_runtime.engine.engine import Engine
 from openmodel_runtime.engine.loader import load_model
@@ -27,6 +28,7 @@ from openmodel_runtime.engine.model_runner import ModelRunner
 from openmodel_runtime.engine.scheduler import Scheduler, SchedulerLimits
 from openmodel_runtime.errors import DoesNotFit, InvalidSetting, UnsupportedModel
 from openmodel_runtime.models.layers import Numerics, weight_bytes
+from openmodel_runtime.models.registry import read_model_config
 from openmodel_runtime.rank.messages import Loaded, Start
 from openmodel_runtime.request import GenerateRequest, SamplingParams
 
@@ -57,14 +59,16 @@ def build_engine(start: Start) -> tuple[Engine, Loaded]:
     _keep_freed_memory()
     folder, settings = Path(start.model_path), start.engine
     raw = read_json(folder / "config.json")
-    config = parse_model_config(raw)
+    config = read_model_config(ConfigFields(raw))
     dtype = _dtype(settings, config)
     max_model_len = _max_model_len(settings, config)
     kernels = _kernels(settings, config, dtype)
     loaded = load_model(folder, config, Numerics(kernels, dtype))
     limits, bill = _limits(settings, config, kernels, dtype.itemsize, max_model_len)
     _log.info("%s computes; memory: %s", kernels.name, bill)
-    caches = kernels.new_cache(config.num_layers, limits.num_blocks, config.num_kv_heads, config.head_dim, dtype)
+    caches = kernels.new_cache(
+        config.num_layers, limits.num_blocks, config.attention.kv_heads, config.attention.head_dim, dtype
+    )
     eos = read_eos_token_ids(folder, raw)
     engine = Engine(Scheduler(limits, eos), ModelRunner(loaded.model, caches, eos), lambda: secrets.randbits(64))
     _warm_up(engine)
@@ -92,7 +96,7 @@ def _warm_up(engine: Engine) -> None:
 
 def _kernels(settings: EngineConfig, config: ModelConfig, dtype: torch.dtype) -> Kernels:
     try:
-        kernels = select_kernels(settings.kernels, config.head_dim, dtype)
+        kernels = select_kernels(settings.kernels, config.attention.head_dim, dtype)
     except ValueError as error:
         raise InvalidSetting(str(error)) from None
     kernels.set_num_threads(settings.threads)
@@ -110,7 +114,7 @@ def _limits(
     on_cpu = kernels.device.type == "cpu"
     prompt_tokens = settings.max_num_batched_tokens
     if on_cpu:
-        prompt_tokens = min(prompt_tokens, _CPU_MIXTURE_PROMPT_TOKENS if config.num_experts else _CPU_PROMPT_TOKENS)
+        prompt_tokens = min(prompt_tokens, _CPU_MIXTURE_PROMPT_TOKENS if config.experts else _CPU_PROMPT_TOKENS)
     rows = min(settings.max_num_batched_tokens, prompt_tokens + settings.max_num_seqs)
     activations = activation_bytes(config, rows, settings.max_num_seqs, element_bytes)
     block_bytes = kernels.block_tokens * config.kv_bytes_per_token(element_bytes)

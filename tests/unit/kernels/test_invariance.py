@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from openmodel_kernels.interface import Kernels, SequenceRows
+from openmodel_kernels.interface import AttentionRule, Gate, Kernels, RoutingRule, SequenceRows
 from openmodel_kernels.rotary import inverse_frequencies, rotary_tables
 
 from .backends import INTERPRETED, all_backends, all_dtypes, backend
@@ -34,7 +34,8 @@ def test_linear(name: str, dtype: torch.dtype, inputs: int, outputs: int) -> Non
     kernels = backend(name)
     x = torch.randn(ROWS, inputs).to(dtype)
     weight = torch.randn(outputs, inputs).to(dtype) / 10
-    packed, gated = kernels.pack(weight), kernels.pack(weight, gated=True)
+    packed = kernels.pack(weight)
+    gated = kernels.pack(weight, gate=Gate.SWIGLU_OAI, bias_N=torch.randn(outputs))
     whole, whole_gated = kernels.linear(x, packed), kernels.linear(x, gated)
     for rows in PARTS:
         start = (rows * 7) % (ROWS - rows)
@@ -64,12 +65,12 @@ def test_rms_norm_and_experts(name: str, dtype: torch.dtype) -> None:
     kernels = backend(name)
     x, gain = torch.randn(ROWS, 96).to(dtype), torch.randn(96).to(dtype)
     router = kernels.pack((torch.randn(8, 96) / 10).to(dtype))
-    up = kernels.pack((torch.randn(8, 128, 96) / 10).to(dtype), gated=True)
+    up = kernels.pack((torch.randn(8, 128, 96) / 10).to(dtype), gate=Gate.SILU)
     down = kernels.pack((torch.randn(8, 96, 64) / 10).to(dtype))
 
     def layer(rows_TD: Tensor) -> Tensor:
         normed = kernels.rms_norm(rows_TD, gain, 1e-5)
-        routing = kernels.route(kernels.logits(normed, router), 2, renormalize=True)
+        routing = kernels.route(kernels.logits(normed, router), RoutingRule(2))
         return kernels.experts(normed, routing, up, down, rows_TD)
 
     whole = layer(x)
@@ -77,7 +78,9 @@ def test_rms_norm_and_experts(name: str, dtype: torch.dtype) -> None:
         assert torch.equal(layer(x[rows : 2 * rows].contiguous()), whole[rows : 2 * rows]), rows
 
 
-def attend(kernels: Kernels, qkv: Tensor, chunks: list[int], table: list[int], blocks: int) -> Tensor:
+def attend(
+    kernels: Kernels, qkv: Tensor, chunks: list[int], table: list[int], blocks: int, rule: AttentionRule
+) -> Tensor:
     """One sequence in chunks, each beside another sequence, over blocks that hold what they held before."""
     _, cache = kernels.new_cache(2, blocks, GROUPS, DIM, qkv.dtype)
     cache.keys_BGX.copy_(torch.randn(cache.keys_BGX.shape))
@@ -92,18 +95,27 @@ def attend(kernels: Kernels, qkv: Tensor, chunks: list[int], table: list[int], b
         cos, sin = rotary_tables(positions, inverse_frequencies(DIM, 10000.0))
         step = kernels.attention_step(parts)
         kernels.write_cache(step, both, HEADS, cos, sin, cache)
-        outs.append(kernels.attention(step, both, HEADS, cache, DIM**-0.5)[len(beside) :])
+        outs.append(kernels.attention(step, both, HEADS, cache, rule)[len(beside) :])
         done += rows
     return torch.cat(outs)
 
 
 @all_backends
 @all_dtypes
-def test_attention(name: str, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize(
+    "rule",
+    [
+        AttentionRule(DIM**-0.5),
+        AttentionRule(DIM**-0.5, window=33, softcap=5.0),
+        AttentionRule(DIM**-0.5, window=7, sinks_H=torch.linspace(-1, 1, HEADS)),
+    ],
+    ids=["plain", "window-softcap", "window-sinks"],
+)
+def test_attention(name: str, dtype: torch.dtype, rule: AttentionRule) -> None:
     kernels = backend(name)
     qkv = torch.randn(ROWS, (HEADS + 2 * GROUPS) * DIM).to(dtype)
-    whole = attend(kernels, qkv, [ROWS], [0, 1, 2, 3, 4], 6)
+    whole = attend(kernels, qkv, [ROWS], [0, 1, 2, 3, 4], 6, rule)
     for chunks in CHUNKS:
-        assert torch.equal(attend(kernels, qkv, chunks, [5, 3, 0, 6, 2], 8), whole), chunks
+        assert torch.equal(attend(kernels, qkv, chunks, [5, 3, 0, 6, 2], 8, rule), whole), chunks
     alone = backend(name, threads=1)
-    assert torch.equal(attend(alone, qkv, [64, ROWS - 64], [1, 0, 3, 2, 5], 7), whole)
+    assert torch.equal(attend(alone, qkv, [64, ROWS - 64], [1, 0, 3, 2, 5], 7, rule), whole)

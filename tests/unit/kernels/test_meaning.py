@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor
-from torch.nn.functional import silu
+from torch.nn.functional import gelu, silu
 
-from openmodel_kernels.interface import SequenceRows
+from openmodel_kernels.interface import AttentionRule, Gate, RoutingRule, Scoring, SequenceRows
 from openmodel_kernels.rotary import inverse_frequencies, rotary_tables
 
 from .backends import INTERPRETED, TOLERANCE, all_backends, all_dtypes, backend
@@ -40,9 +40,46 @@ def test_linear(name: str, dtype: torch.dtype, rows: int, inputs: int, outputs: 
     assert close(kernels.logits(x, packed), plain, dtype)
     index = torch.tensor([outputs - 1, 0, outputs // 2])
     assert torch.equal(kernels.rows(packed, index), weight[index])
-    gated = kernels.pack(weight[: outputs // 2 * 2], gated=True)
-    gate, up = plain[:, : outputs // 2 * 2].chunk(2, dim=-1)
-    assert close(kernels.linear(x, gated), silu(gate) * up, dtype)
+
+
+def plain_gate(both: Tensor, gate: Gate) -> Tensor:
+    x, up = both.chunk(2, dim=-1)
+    if gate is Gate.SWIGLU_OAI:
+        x, up = x.clamp(max=7), up.clamp(-7, 7)
+        return x * torch.sigmoid(1.702 * x) * (up + 1)
+    return {Gate.SILU: silu, Gate.GELU_TANH: lambda x: gelu(x, approximate="tanh")}[gate](x) * up
+
+
+@all_backends
+@all_dtypes
+@pytest.mark.parametrize("gate", [None, *Gate])
+def test_bias_and_gate(name: str, dtype: torch.dtype, gate: Gate | None) -> None:
+    kernels = backend(name)
+    x, weight = torch.randn(20, 64).to(dtype), (torch.randn(72, 64) / 4).to(dtype)
+    # Wide enough for the clamps to matter.
+    bias, residual = torch.randn(72) * 4, torch.randn(20, 72).to(dtype)
+    for added in (None, bias):
+        packed = kernels.pack(weight, gate=gate, bias_N=added)
+        plain = x.double() @ weight.double().T + (0.0 if added is None else added.double())
+        if gate is not None:
+            assert close(kernels.linear(x, packed) / 8, plain_gate(plain, gate) / 8, dtype)
+            continue
+        assert close(kernels.linear(x, packed, residual) / 8, (residual.double() + plain) / 8, dtype)
+        assert close(kernels.logits(x, packed), plain, dtype)
+
+
+@all_backends
+@all_dtypes
+def test_norm_of_heads(name: str, dtype: torch.dtype) -> None:
+    heads, groups, dim = 4, 2, 48
+    qkv, weights = torch.randn(5, (heads + 2 * groups) * dim).to(dtype), torch.randn(2, dim).to(dtype)
+    plain = qkv.double().view(5, -1, dim)
+    normed = plain / (plain.square().mean(-1, keepdim=True) + 1e-5).sqrt()
+    expected = torch.cat(
+        (normed[:, :heads] * weights[0].double(), normed[:, heads:-groups] * weights[1].double(), plain[:, -groups:]), 1
+    )
+    backend(name).norm_heads(qkv, heads, weights[0], weights[1], 1e-5)
+    assert close(qkv.view(5, -1, dim), expected, dtype)
 
 
 @all_backends
@@ -55,13 +92,20 @@ def test_rms_norm(name: str, dtype: torch.dtype) -> None:
     assert close(out, plain, dtype)
 
 
-def plain_attention(q_NHC: Tensor, k_SGC: Tensor, v_SGC: Tensor, context: int, scale: float) -> Tensor:
+def plain_attention(q_NHC: Tensor, k_SGC: Tensor, v_SGC: Tensor, context: int, rule: AttentionRule) -> Tensor:
     out = torch.empty_like(q_NHC)
     for n in range(q_NHC.shape[0]):
         for h in range(q_NHC.shape[1]):
             g = h * k_SGC.shape[1] // q_NHC.shape[1]
-            seen = slice(0, context + n + 1)
-            out[n, h] = torch.softmax(k_SGC[seen, g] @ q_NHC[n, h] * scale, dim=0) @ v_SGC[seen, g]
+            end = context + n + 1
+            seen = slice(0 if rule.window is None else max(0, end - rule.window), end)
+            scores = k_SGC[seen, g] @ q_NHC[n, h] * rule.scale
+            if rule.softcap is not None:
+                scores = rule.softcap * torch.tanh(scores / rule.softcap)
+            if rule.sinks_H is not None:
+                scores = torch.cat((scores, rule.sinks_H[h : h + 1].double()))
+            weights = torch.softmax(scores, dim=0)
+            out[n, h] = weights[: end - seen.start] @ v_SGC[seen, g]
     return out
 
 
@@ -76,6 +120,27 @@ def plain_rotary(x_NHC: Tensor, positions_N: Tensor) -> Tensor:
 @all_dtypes
 @pytest.mark.parametrize(("heads", "groups", "dim"), [(6, 2, 64), (4, 4, 32), (8, 1, 48)])
 def test_attention_over_a_paged_cache(name: str, dtype: torch.dtype, heads: int, groups: int, dim: int) -> None:
+    _attend_and_compare(name, dtype, heads, groups, dim, AttentionRule(0.2))
+
+
+@all_backends
+@all_dtypes
+@pytest.mark.parametrize(
+    "rule",
+    [
+        AttentionRule(0.2, window=1),
+        AttentionRule(0.2, window=40),
+        AttentionRule(0.3, softcap=2.0),
+        AttentionRule(0.2, sinks_H=torch.linspace(-2, 6, 6)),
+        AttentionRule(0.3, window=20, softcap=5.0, sinks_H=torch.linspace(-2, 6, 6)),
+    ],
+    ids=["window=1", "window=40", "softcap", "sinks", "all"],
+)
+def test_windows_caps_and_sinks(name: str, dtype: torch.dtype, rule: AttentionRule) -> None:
+    _attend_and_compare(name, dtype, 6, 2, 32, rule)
+
+
+def _attend_and_compare(name: str, dtype: torch.dtype, heads: int, groups: int, dim: int, rule: AttentionRule) -> None:
     kernels = backend(name)
     _, cache = kernels.new_cache(2, 12, groups, dim, dtype)
     # What was in a block before must not matter, be it no number at all.
@@ -96,12 +161,12 @@ def test_attention_over_a_paged_cache(name: str, dtype: torch.dtype, heads: int,
         cos, sin = rotary_tables(positions, inverse_frequencies(dim, 10000.0))
         step = kernels.attention_step(parts)
         kernels.write_cache(step, qkv, heads, cos, sin, cache)
-        out = kernels.attention(step, qkv, heads, cache, 0.2).view(len(qkv), heads, dim)
+        out = kernels.attention(step, qkv, heads, cache, rule).view(len(qkv), heads, dim)
         for index, part in enumerate(parts):
             rows = slice(part.row, part.row + part.rows)
             history[index].append(plain[rows, heads:])
             past = torch.cat(history[index])
-            expected = plain_attention(plain[rows, :heads], past[:, :groups], past[:, groups:], part.context, 0.2)
+            expected = plain_attention(plain[rows, :heads], past[:, :groups], past[:, groups:], part.context, rule)
             assert close(out[rows], expected, dtype)
             cached[index] += part.rows
 
@@ -117,8 +182,8 @@ def test_routed_experts(name: str, dtype: torch.dtype, tokens: int, top_k: int) 
     gate_up, down = (torch.randn(6, 96, 64) / 8).to(dtype), (torch.randn(6, 64, 48) / 7).to(dtype)
     # An expert that nobody goes to costs nothing and breaks nothing.
     gate_up[5], down[5] = float("nan"), float("nan")
-    routing = kernels.route(logits, top_k, renormalize=True)
-    out = kernels.experts(x, routing, kernels.pack(gate_up, gated=True), kernels.pack(down), x)
+    routing = kernels.route(logits, RoutingRule(top_k))
+    out = kernels.experts(x, routing, kernels.pack(gate_up, gate=Gate.SILU), kernels.pack(down), x)
     plain = x.double()
     for t in range(tokens):
         probabilities = torch.softmax(logits[t].double(), dim=0)
@@ -132,8 +197,60 @@ def test_routed_experts(name: str, dtype: torch.dtype, tokens: int, top_k: int) 
 
 
 @all_backends
+@all_dtypes
+def test_experts_with_biases(name: str, dtype: torch.dtype) -> None:
+    kernels = backend(name)
+    x, logits = torch.randn(9, 64).to(dtype), torch.randn(9, 4)
+    gate_up, down = (torch.randn(4, 96, 64) / 8).to(dtype), (torch.randn(4, 64, 48) / 7).to(dtype)
+    up_bias, down_bias = torch.randn(4, 96), torch.randn(4, 64)
+    routing = kernels.route(logits, RoutingRule(2))
+    packed = kernels.pack(gate_up, gate=Gate.SWIGLU_OAI, bias_N=up_bias), kernels.pack(down, bias_N=down_bias)
+    out = kernels.experts(x, routing, *packed, x)
+    plain = x.double()
+    for t in range(9):
+        best = logits[t].argsort(descending=True)[:2]
+        for e, weight in zip(best, torch.softmax(logits[t, best].double(), dim=0), strict=True):
+            hidden = plain_gate(gate_up[e].double() @ x[t].double() + up_bias[e].double(), Gate.SWIGLU_OAI)
+            plain[t] += weight * (down[e].double() @ hidden + down_bias[e].double())
+    assert close(out / 2, plain / 2, dtype)
+
+
+def plain_routing(logits: Tensor, rule: RoutingRule) -> tuple[list[int], list[float]]:
+    """One token, as DeepSeek's papers have it."""
+    scores = torch.softmax(logits, 0) if rule.scoring is Scoring.SOFTMAX else torch.sigmoid(logits)
+    worth = scores if rule.bias_E is None else scores + rule.bias_E.double()
+    members = worth.view(rule.groups, -1)
+    groups = members.topk(rule.group_best, dim=1).values.sum(1).topk(rule.top_groups).indices.tolist()
+    size = members.shape[1]
+    allowed = [e for e in range(len(logits)) if e // size in groups]
+    best = sorted(allowed, key=lambda e: -worth[e])[: rule.top_k]
+    total = sum(scores[e] for e in best) if rule.renormalize else 1.0
+    return best, [float(scores[e] / total * rule.scale) for e in best]
+
+
+@all_backends
+@pytest.mark.parametrize(
+    "rule",
+    [
+        RoutingRule(3, renormalize=False, scale=16.0),
+        RoutingRule(2, Scoring.SIGMOID),
+        RoutingRule(3, renormalize=False, groups=4, top_groups=2),
+        RoutingRule(4, Scoring.SIGMOID, scale=2.5, groups=4, top_groups=2, group_best=2, bias_E=torch.randn(12)),
+    ],
+    ids=["scaled", "sigmoid", "groups", "bias"],
+)
+def test_ways_to_route(name: str, rule: RoutingRule) -> None:
+    logits = torch.randn(40, 12)
+    routing = backend(name).route(logits, rule)
+    for t in range(len(logits)):
+        experts, weights = plain_routing(logits[t].double(), rule)
+        assert routing.experts_TK[t].tolist() == experts
+        assert routing.weights_TK[t].tolist() == pytest.approx(weights, rel=1e-4)
+
+
+@all_backends
 def test_routing_ties_go_to_the_lower_expert(name: str) -> None:
-    routing = backend(name).route(torch.tensor([[0.0, 1.0, 1.0, 1.0]]), 2, renormalize=False)
+    routing = backend(name).route(torch.tensor([[0.0, 1.0, 1.0, 1.0]]), RoutingRule(2, renormalize=False))
     assert routing.experts_TK.tolist() == [[1, 2]]
     assert routing.weights_TK.sum() < 1
 
@@ -171,6 +288,6 @@ def test_blocks_and_rows_that_are_not_there_are_refused() -> None:
         with pytest.raises(RuntimeError, match=words):
             kernels.write_cache(step, qkv, 1, cos, cos, cache)
         with pytest.raises(RuntimeError, match=words):
-            kernels.attention(step, qkv, 1, cache, 1.0)
+            kernels.attention(step, qkv, 1, cache, AttentionRule(1.0))
     with pytest.raises(RuntimeError, match="sequence 0 lacks blocks"):
         kernels.attention_step([SequenceRows(0, 33, 0, [0])])

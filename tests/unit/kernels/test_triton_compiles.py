@@ -18,7 +18,7 @@ import triton  # type: ignore[import-untyped]
 from triton.backends.compiler import GPUTarget  # type: ignore[import-untyped]
 from triton.runtime.jit import JITFunction  # type: ignore[import-untyped]
 
-from openmodel_kernels.interface import SequenceRows
+from openmodel_kernels.interface import AttentionRule, Gate, RoutingRule, Scoring, SequenceRows
 from openmodel_kernels.triton.kernels import TritonKernels
 
 from .backends import INTERPRETED, all_dtypes
@@ -33,6 +33,7 @@ KERNELS = {
     "attention_kernel",
     "write_cache_kernel",
     "rms_norm_kernel",
+    "norm_heads_kernel",
     "route_kernel",
     "sort_kernel",
     "combine_kernel",
@@ -78,9 +79,13 @@ class Layer:
         width = (HEADS + 2 * GROUPS) * head_dim
         self.qkv = self.kernels.pack(torch.empty(width, 4096, dtype=dtype))
         self.out = self.kernels.pack(torch.empty(4096, HEADS * head_dim, dtype=dtype))
-        self.gate_up = self.kernels.pack(torch.empty(28672, 4096, dtype=dtype), gated=True)
-        self.expert_gate_up = self.kernels.pack(torch.empty(128, 3072, 4096, dtype=dtype), gated=True)
+        self.gate_up = self.kernels.pack(torch.empty(28672, 4096, dtype=dtype), gate=Gate.SILU)
+        self.expert_gate_up = self.kernels.pack(torch.empty(128, 3072, 4096, dtype=dtype), gate=Gate.SILU)
         self.expert_down = self.kernels.pack(torch.empty(128, 4096, 1536, dtype=dtype))
+        self.biased_gate_up = self.kernels.pack(
+            torch.empty(128, 3072, 4096, dtype=dtype), gate=Gate.SWIGLU_OAI, bias_N=torch.empty(128, 3072)
+        )
+        self.biased_down = self.kernels.pack(torch.empty(128, 4096, 1536, dtype=dtype), bias_N=torch.empty(128, 4096))
         self.router = self.kernels.pack(torch.empty(128, 4096, dtype=dtype))
         # A row that is no whole number of steps, or of 16 bytes.
         self.uneven = self.kernels.pack(torch.empty(72, 4090, dtype=dtype))
@@ -94,11 +99,18 @@ class Layer:
         starts = [sum(rows[:index]) for index in range(len(rows))]
         step = kernels.attention_step([SequenceRows(at, n, 7, [0, 1]) for at, n in zip(starts, rows, strict=True)])
         angles = torch.empty(total, rotary_dim // 2)
+        gain = torch.empty(self.head_dim, dtype=self.dtype)
+        kernels.norm_heads(qkv, HEADS, gain, gain, 1e-5)
         kernels.write_cache(step, qkv, HEADS, angles, angles, self.cache)
-        x = kernels.linear(kernels.attention(step, qkv, HEADS, self.cache, 0.1), self.out, x)
+        for rule in (AttentionRule(0.1), AttentionRule(0.1, 128, 30.0, torch.empty(HEADS))):
+            x = kernels.linear(kernels.attention(step, qkv, HEADS, self.cache, rule), self.out, x)
         kernels.linear(x, self.gate_up)
-        routing = kernels.route(kernels.logits(x, self.router), 8, renormalize=True)
+        logits = kernels.logits(x, self.router)
+        grouped = RoutingRule(8, Scoring.SIGMOID, groups=8, top_groups=4, group_best=2, bias_E=torch.empty(128))
+        for routing_rule in (RoutingRule(8), grouped):
+            routing = kernels.route(logits, routing_rule)
         kernels.experts(x, routing, self.expert_gate_up, self.expert_down, x)
+        kernels.experts(x, routing, self.biased_gate_up, self.biased_down, x)
         kernels.linear(x[:, :4090].contiguous(), self.uneven)
 
 

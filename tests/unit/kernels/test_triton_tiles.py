@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from openmodel_kernels.interface import SequenceRows
+from openmodel_kernels.interface import AttentionRule, Gate, RoutingRule, SequenceRows
 
 from .backends import BACKENDS, TRITON, backend
 from .test_meaning import close, plain_attention
@@ -34,11 +34,11 @@ def test_more_sequences_than_one_search_holds(name: str) -> None:
     step = kernels.attention_step(parts)
     angles = torch.zeros(len(qkv), dim // 2)
     kernels.write_cache(step, qkv, 2, angles.cos(), angles, cache)
-    out = kernels.attention(step, qkv, 2, cache, 0.3).view(-1, 2, dim)
+    out = kernels.attention(step, qkv, 2, cache, AttentionRule(0.3)).view(-1, 2, dim)
     for part in parts:
         part_rows = slice(part.row, part.row + part.rows)
         plain = qkv[part_rows].double().view(-1, 4, dim)
-        expected = plain_attention(plain[:, :2], plain[:, 2:3], plain[:, 3:], 0, 0.3)
+        expected = plain_attention(plain[:, :2], plain[:, 2:3], plain[:, 3:], 0, AttentionRule(0.3))
         assert close(out[part_rows], expected, torch.float32)
 
 
@@ -65,10 +65,10 @@ def test_an_expert_of_many_tiles(name: str, dtype: torch.dtype) -> None:
     x = torch.randn(tokens, 32).to(dtype)
     logits = torch.randn(tokens, 4)
     logits[:, 2] = 9
-    routing = kernels.route(logits, 2, renormalize=False)
+    routing = kernels.route(logits, RoutingRule(2, renormalize=False))
     weight = (torch.randn(4, 48, 32) / 6).to(dtype)
     down = (torch.randn(4, 32, 24) / 5).to(dtype)
-    out = kernels.experts(x, routing, kernels.pack(weight, gated=True), kernels.pack(down), None)
+    out = kernels.experts(x, routing, kernels.pack(weight, gate=Gate.SILU), kernels.pack(down), None)
     plain = torch.zeros(tokens, 32, dtype=torch.float64)
     for slot in range(2):
         chosen = routing.experts_TK[:, slot].long()
@@ -96,6 +96,6 @@ def test_no_rows_are_no_work(name: str) -> None:
     kernels = backend(name)
     assert kernels.logits(torch.randn(0, 64), kernels.pack(torch.randn(32, 64))).shape == (0, 32)
     assert kernels.rms_norm(torch.randn(0, 64), torch.randn(64), 1e-5).shape == (0, 64)
-    routing = kernels.route(torch.randn(0, 4), 2, renormalize=True)
-    gate_up, down = kernels.pack(torch.randn(4, 32, 64), gated=True), kernels.pack(torch.randn(4, 64, 16))
+    routing = kernels.route(torch.randn(0, 4), RoutingRule(2))
+    gate_up, down = kernels.pack(torch.randn(4, 32, 64), gate=Gate.SILU), kernels.pack(torch.randn(4, 64, 16))
     assert kernels.experts(torch.randn(0, 64), routing, gate_up, down, None).shape == (0, 64)

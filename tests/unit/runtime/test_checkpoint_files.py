@@ -16,13 +16,14 @@ from hypothesis import strategies as st
 
 from checkpoints import write_tiny_llama
 from openmodel_kernels.reference.kernels import ReferenceKernels
+from openmodel_runtime.checkpoint.config_fields import ConfigFields, read_json
 from openmodel_runtime.checkpoint.generation_config import read_default_sampling, read_eos_token_ids
 from openmodel_runtime.checkpoint.model_card import card_license
-from openmodel_runtime.checkpoint.model_config import parse_model_config, read_json
 from openmodel_runtime.checkpoint.tensor_files import read_header, tensor_entries
 from openmodel_runtime.engine.loader import load_model
 from openmodel_runtime.errors import CheckpointError, UnsupportedModel
 from openmodel_runtime.models.layers import Numerics
+from openmodel_runtime.models.registry import read_model_config
 
 
 @pytest.fixture
@@ -32,7 +33,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def load(folder: Path) -> None:
-    config = parse_model_config(read_json(folder / "config.json"))
+    config = read_model_config(ConfigFields(read_json(folder / "config.json")))
     load_model(folder, config, Numerics(ReferenceKernels(), torch.float32))
 
 
@@ -105,9 +106,10 @@ def test_missing_odd_and_misshapen_tensors_are_named(folder: Path) -> None:
         ({"architectures": ["GPT2LMHeadModel"]}, "GPT2LMHeadModel"),
         ({"architectures": []}, "architectures"),
         ({"quantization_config": {"quant_method": "awq"}}, "awq"),
-        ({"rope_scaling": {"rope_type": "yarn"}}, "yarn"),
-        ({"sliding_window": 128}, "sliding_window"),
-        ({"attention_bias": True}, "attention_bias"),
+        ({"rope_scaling": {"rope_type": "longrope"}}, "longrope"),
+        ({"rope_parameters": {"rope_type": "default", "llama_4_scaling_beta": 0.1}}, "llama_4_scaling_beta"),
+        ({"partial_rotary_factor": 0.5}, "partial_rotary_factor"),
+        ({"sliding_window": 8, "layer_types": ["full_attention", "linear_attention"]}, "linear_attention"),
         ({"hidden_act": "gelu"}, "gelu"),
     ],
 )
@@ -122,14 +124,14 @@ def test_a_config_without_a_field_names_it(folder: Path) -> None:
     raw = json.loads((folder / "config.json").read_text())
     del raw["vocab_size"]
     with pytest.raises(CheckpointError, match="vocab_size"):
-        parse_model_config(raw)
+        read_model_config(ConfigFields(raw))
     with pytest.raises(CheckpointError, match=r"config\.json"):
-        parse_model_config({**raw, "vocab_size": "many"})
+        read_model_config(ConfigFields({**raw, "vocab_size": "many"}))
     for odd in ({"num_attention_heads": 0}, {"rope_scaling": [1]}, {"hidden_size": None}):
         with pytest.raises(CheckpointError, match=r"config\.json"):
-            parse_model_config({**raw, "vocab_size": 512, **odd})
+            read_model_config(ConfigFields({**raw, "vocab_size": 512, **odd}))
     with pytest.raises(UnsupportedModel, match="bits"):
-        parse_model_config({**raw, "vocab_size": 512, "quantization_config": "bits"})
+        read_model_config(ConfigFields({**raw, "vocab_size": 512, "quantization_config": {"quant_method": "bits"}}))
 
 
 @given(st.binary(max_size=200))

@@ -8,6 +8,8 @@
 namespace openmodel {
 namespace {
 
+constexpr long kNormRows = 8;
+
 long head_block_bytes(const HeadShape& shape) { return static_cast<long>(kBlock) * shape.head_dim * bytes_of(shape.dtype); }
 
 template <class T, int kPair>
@@ -41,7 +43,7 @@ std::vector<BlockRows> rows_by_block(const AttentionStep& step) {
 
 struct HeadTask { long sequence; int kv_head; long first_row; int rows; long cost; };
 
-std::vector<HeadTask> head_tasks(const HeadShape& shape, const AttentionStep& step) {
+std::vector<HeadTask> head_tasks(const HeadShape& shape, const AttentionStep& step, long window) {
   std::vector<HeadTask> tasks;
   const int group = shape.heads / shape.kv_heads;
   for (size_t s = 0; s < step.sequences.size(); ++s) {
@@ -49,7 +51,8 @@ std::vector<HeadTask> head_tasks(const HeadShape& shape, const AttentionStep& st
     const long grid = sequence.rows * group;
     for (long first = 0; first < grid; first += kRows) {
       const int rows = static_cast<int>(std::min<long>(kRows, grid - first));
-      const long blocks = (sequence.context + (first + rows - 1) / group) / kBlock + 1;
+      const long all = (sequence.context + (first + rows - 1) / group) / kBlock + 1;
+      const long blocks = window ? std::min(all, (window + rows) / kBlock + 2) : all;
       for (int head = 0; head < shape.kv_heads; ++head)
         tasks.push_back({static_cast<long>(s), head, first, rows, blocks * (rows > 16 ? 2 : 1)});
     }
@@ -60,6 +63,15 @@ std::vector<HeadTask> head_tasks(const HeadShape& shape, const AttentionStep& st
 }
 
 }  // namespace
+
+void norm_heads(const HeadShape& shape, void* qkv, long rows, const void* q_weight, const void* k_weight, float eps) {
+  const long head_bytes = shape.head_dim * bytes_of(shape.dtype);
+  for_rows(rows, kNormRows, [&](long row) {
+    char* at = static_cast<char*>(qkv) + row * (shape.heads + 2 * shape.kv_heads) * head_bytes;
+    for (int head = 0; head < shape.heads + shape.kv_heads; ++head, at += head_bytes)
+      isa().rms_norm[static_cast<int>(shape.dtype)](at, head < shape.heads ? q_weight : k_weight, shape.head_dim, eps, at);
+  });
+}
 
 void write_cache(const HeadShape& shape, const AttentionStep& step, void* qkv, const float* cos, const float* sin,
                  const LayerCache& cache) {
@@ -90,12 +102,12 @@ void write_cache(const HeadShape& shape, const AttentionStep& step, void* qkv, c
 }
 
 void paged_attention(const HeadShape& shape, const AttentionStep& step, const void* qkv, const LayerCache& cache,
-                     float scale, void* out) {
+                     const AttentionRule& rule, void* out) {
   const long element = bytes_of(shape.dtype), bytes = head_block_bytes(shape);
   const int group = shape.heads / shape.kv_heads;
   const long in_stride = static_cast<long>(shape.heads + 2 * shape.kv_heads) * shape.head_dim;
   const long out_stride = static_cast<long>(shape.heads) * shape.head_dim;
-  const auto tasks = head_tasks(shape, step);
+  const auto tasks = head_tasks(shape, step, rule.window);
   team().run(static_cast<long>(tasks.size()), [&](long index, int) {
     const HeadTask& task = tasks[index];
     const auto& sequence = step.sequences[task.sequence];
@@ -103,7 +115,8 @@ void paged_attention(const HeadShape& shape, const AttentionStep& step, const vo
     isa().attention[static_cast<int>(shape.dtype)](AttentionArgs{
         static_cast<const char*>(qkv) + (sequence.row * in_stride + head) * element, in_stride, shape.head_dim, group,
         static_cast<int>(task.first_row), task.rows, sequence.context, sequence.table,
-        cache.keys + task.kv_head * bytes, cache.values + task.kv_head * bytes, cache.block_stride, scale,
+        cache.keys + task.kv_head * bytes, cache.values + task.kv_head * bytes, cache.block_stride, rule.scale,
+        rule.window, rule.softcap, rule.sinks ? rule.sinks + task.kv_head * group : nullptr,
         static_cast<char*>(out) + (sequence.row * out_stride + head) * element, out_stride});
   });
 }

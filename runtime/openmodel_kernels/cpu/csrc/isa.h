@@ -17,15 +17,20 @@ constexpr int kPanel = 32;   // output columns of a weight panel
 constexpr int kPanelRows = 256;  // rows that one call of a product takes at most
 constexpr int kRows = 32;    // rows that one call of attention takes at most
 constexpr int kBlock = 32;   // tokens of a key/value block
-constexpr int kMaxHeadDim = 512;
+constexpr int kMaxHeadDim = 576;
 
-// What becomes of a panel's sums.
+// What becomes of a panel's sums, once the bias is added. A gated panel holds 16 gates, then their 16 ups, and gives 16
+// columns.
 enum class Epilogue : int {
-  kStore = 0,     // out = sum
-  kResidual = 1,  // out = residual + sum
-  kSwiGLU = 2,    // a panel holds 16 gates, then their 16 ups: out = silu(gate) * up, 16 columns
-  kFloat = 3,     // out = sum, in float32
+  kStore = 0,           // out = sum
+  kResidual = 1,        // out = residual + sum
+  kFloat = 2,           // out = sum, in float32
+  kSwiGLU = 3,          // out = silu(gate) * up
+  kGeGLU = 4,           // out = gelu(gate) * up, gelu by its tanh approximation
+  kClampedSwiGLU = 5,   // out = gate * sigmoid(1.702 gate) * (up + 1), gate at most 7, up from -7 to 7
 };
+constexpr int kEpilogues = 6;
+constexpr bool is_gated(Epilogue epilogue) { return epilogue >= Epilogue::kSwiGLU; }
 
 // Some rows times some panels that follow each other, and what becomes of the sums.
 struct ProductArgs {
@@ -37,6 +42,7 @@ struct ProductArgs {
   int panels;
   long k;                // a whole number of steps (layout.h)
   const void* after;     // panel that is likely to be read after these, or null
+  const float* bias;     // kPanel numbers a panel, in the order of its columns, or null
   Epilogue epilogue;
   void* out;             // first output column of the first panel
   long out_ld;
@@ -57,6 +63,9 @@ struct AttentionArgs {
   const char* values;
   long block_stride;         // bytes from a block to the next
   float scale;
+  long window;               // a token sees this many tokens, itself the last; 0: all before it
+  float softcap;             // scores become softcap * tanh(score / softcap); 0: as they are
+  const float* sinks;        // of each of the heads: a score that takes its share and has no value; or null
   void* out;                 // like queries
   long out_token_stride;
 };

@@ -36,8 +36,9 @@ void run_task(const Weight& w, const Task& task, const Task* next, const char* x
   isa().product[static_cast<int>(w.dtype)](ProductArgs{
       x + row * w.k_padded * element, w.k_padded, static_cast<int>(task.rows.end - row),
       w.panel(task.rows.group, task.panel), w.panel_bytes, static_cast<int>(task.panels), w.k_padded,
-      next ? w.panel(next->rows.group, next->panel) : nullptr, epilogue, static_cast<char*>(out) + at * out_element,
-      w.out_columns, w.out_columns - column, residual ? static_cast<const char*>(residual) + at * element : nullptr});
+      next ? w.panel(next->rows.group, next->panel) : nullptr, w.bias(task.rows.group, task.panel), epilogue,
+      static_cast<char*>(out) + at * out_element, w.out_columns, w.out_columns - column,
+      residual ? static_cast<const char*>(residual) + at * element : nullptr});
 }
 
 }  // namespace
@@ -53,20 +54,27 @@ bool use_isa(const char* name) {
   return found;
 }
 
-
-Weight::Weight(Dtype dtype, long groups, long rows, long k, bool gated)
-    : dtype(dtype), groups(groups), rows(rows), k(k), k_padded(round_up(k, kKStep)), gated(gated),
-      panels(gated ? (rows / 2 + 15) / 16 : (rows + kPanel - 1) / kPanel),
-      panel_bytes(k_padded * kPanel * bytes_of(dtype)), out_columns(gated ? rows / 2 : rows) {
-  const long size = std::max<long>(bytes(), 1);
-  data_ = large_page_memory(size);
-}
-
 // Panel and column of a row.
 static std::pair<long, long> place(const Weight& w, long row) {
   if (!w.gated) return {row / kPanel, row % kPanel};
   const long half = w.rows / 2, index = row % half;
   return {index / 16, index % 16 + (row < half ? 0 : 16)};
+}
+
+Weight::Weight(Dtype dtype, long groups, long rows, long k, Gate gate, const float* bias)
+    : dtype(dtype), groups(groups), rows(rows), k(k), k_padded(round_up(k, kKStep)), gate(gate),
+      gated(gate != Gate::kNone),
+      panels(gated ? (rows / 2 + 15) / 16 : (rows + kPanel - 1) / kPanel),
+      panel_bytes(k_padded * kPanel * bytes_of(dtype)), out_columns(gated ? rows / 2 : rows) {
+  data_ = large_page_memory(std::max<long>(groups * panels * panel_bytes, 1));
+  if (!bias) return;
+  bias_.assign(groups * panels * kPanel, 0.0f);
+  for (long group = 0; group < groups; ++group) {
+    for (long row = 0; row < rows; ++row) {
+      const auto [panel, column] = place(*this, row);
+      bias_[(group * panels + panel) * kPanel + column] = bias[group * rows + row];
+    }
+  }
 }
 
 namespace {

@@ -15,25 +15,35 @@ namespace openmodel {
 const Isa& isa();
 bool use_isa(const char* name);
 
-// A weight, or one a group (expert), in panels (layout.h). `gated`: rows are all gates, then all ups.
+// How the halves of a gated weight's product are joined.
+enum class Gate : int { kNone, kSiLU, kGeLU, kClampedSiLU };
+
+// A weight, or one a group (expert), in panels (layout.h). With a gate, rows are all gates, then all ups. `bias`: a number
+// a row of each group, or null.
 class Weight {
  public:
-  Weight(Dtype dtype, long groups, long rows, long k, bool gated);
+  Weight(Dtype dtype, long groups, long rows, long k, Gate gate, const float* bias);
   // Takes the rows of one group, [rows][k]; not thread-safe.
   void pack(long group, const void* dense);
   // Row `row` of group 0 as it was packed, [k].
   void unpack_row(long row, void* out) const;
   const char* panel(long group, long index) const { return data_.get() + (group * panels + index) * panel_bytes; }
-  long bytes() const { return groups * panels * panel_bytes; }
+  // In the order of the panel's columns, or null.
+  const float* bias(long group, long index) const {
+    return bias_.empty() ? nullptr : bias_.data() + (group * panels + index) * kPanel;
+  }
+  long bytes() const { return groups * panels * panel_bytes + static_cast<long>(bias_.size() * sizeof(float)); }
 
   const Dtype dtype;
   const long groups, rows, k, k_padded;
+  const Gate gate;
   const bool gated;
   const long panels, panel_bytes;
   const long out_columns;  // of the product with its epilogue
 
  private:
   std::shared_ptr<char> data_;
+  std::vector<float> bias_;
 };
 
 // Rows [begin, end) of the input go to `group`.
@@ -60,18 +70,35 @@ struct HeadShape { Dtype dtype; int heads, kv_heads, head_dim, rotary_dim; };
 // Blocks of one layer: keys and values, each [kv_heads][kBlock * head_dim] a block, `block_stride` bytes apart.
 struct LayerCache { char* keys; char* values; long block_stride; };
 
+// Normalizes each query and key head of qkv ([rows][(heads + 2 kv_heads) * head_dim]) in place, over head_dim.
+void norm_heads(const HeadShape& shape, void* qkv, long rows, const void* q_weight, const void* k_weight, float eps);
 // Rotates queries and keys of qkv ([rows][(heads + 2 kv_heads) * head_dim]) in place and writes keys and values to their
 // blocks. cos, sin: [rows][rotary_dim / 2].
 void write_cache(const HeadShape& shape, const AttentionStep& step, void* qkv, const float* cos, const float* sin,
                  const LayerCache& cache);
+// What attention does with scores (AttentionArgs); `sinks` has one a query head, or is null.
+struct AttentionRule { float scale; long window; float softcap; const float* sinks; };
+
 // out: [rows][heads * head_dim]
 void paged_attention(const HeadShape& shape, const AttentionStep& step, const void* qkv, const LayerCache& cache,
-                     float scale, void* out);
+                     const AttentionRule& rule, void* out);
 
-// Experts of each token: softmax over all logits, the best `top_k`, renormalized when asked for. Ties go to the lower
-// expert. experts, weights: [tokens][top_k]
-void route_softmax(const float* logits, long tokens, long experts, int top_k, bool renormalize, int32_t* out_experts,
-                   float* out_weights);
+// How experts are chosen and weighed.
+struct RoutingRule {
+  int top_k;
+  bool sigmoid;          // an expert's score is the sigmoid of its logit; else the softmax over all
+  bool renormalize;      // weights are divided by their sum
+  float scale;           // and multiplied with this
+  int groups;            // experts stand in so many groups of one size
+  int top_groups;        // of which only the best are chosen from
+  int group_best;        // a group is as good as so many of its best experts together
+  const float* bias;     // added to scores where experts are chosen, not where they are weighed; or null
+};
+constexpr int kMaxTopK = 64;
+
+// Experts of each token, the best first, and their weights: [tokens][top_k]. Ties go to the lower expert.
+void route(const float* logits, long tokens, long experts, const RoutingRule& rule, int32_t* out_experts,
+           float* out_weights);
 // Rows of x in the order of `slots` (slot = token * top_k + k): out[i] = x[slots[i] / top_k].
 void gather_rows(const void* x, long row_bytes, const int32_t* slots, long count, int top_k, void* out);
 // The first of the largest numbers of each row.

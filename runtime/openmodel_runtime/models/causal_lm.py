@@ -1,0 +1,66 @@
+"""A decoder-only model: embedding, blocks, norm, head.
+
+T tokens of a step (all sequences one after another), S rows whose next token is wanted, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from openmodel_kernels.interface import LayerCache
+from openmodel_kernels.rotary import rotary_tables
+from openmodel_runtime.checkpoint.model_config import ModelConfig
+from openmodel_runtime.models.attention_input import AttentionInput
+from openmodel_runtime.models.blocks import Block
+from openmodel_runtime.models.layers import Layer, Linear, Numerics, RMSNorm
+from openmodel_runtime.models.rotary import frequencies
+
+
+@dataclass(frozen=True, slots=True)
+class StepInput:
+    """What one step computes."""
+
+    tokens_T: Tensor
+    """Token ids."""
+    positions_T: Tensor
+    """Position of each token in its sequence."""
+    attention: Any
+    """From the kernels' `attention_step`."""
+    caches: Sequence[LayerCache]
+    """One a layer."""
+    sampled_S: Tensor | None
+    """Rows whose next token is wanted; None is all of them."""
+
+
+class CausalLM(Layer):
+    """The whole model of any family."""
+
+    def __init__(self, config: ModelConfig, numerics: Numerics) -> None:
+        self.config = config
+        self.numerics = numerics
+        self.embedding = Linear(numerics, config.vocab_size, config.hidden_size)
+        self.blocks = [Block(config, numerics, layer) for layer in range(config.num_layers)]
+        self.norm = RMSNorm(numerics, config.hidden_size, config.rms_norm_eps)
+        # A tied head is the embedding itself, not a second weight.
+        self.head = None if config.tie_word_embeddings else Linear(numerics, config.vocab_size, config.hidden_size)
+        self._frequencies_C = frequencies(config.rotary).to(numerics.kernels.device)
+
+    def __call__(self, step: StepInput) -> Tensor:
+        """Runs one step; the wanted rows' logits, (S, V) in float32."""
+        cos_TC, sin_TC = rotary_tables(step.positions_T, self._frequencies_C)
+        if self.config.rotary.attention_factor != 1.0:
+            cos_TC, sin_TC = (table * self.config.rotary.attention_factor for table in (cos_TC, sin_TC))
+        into = AttentionInput(step.attention, cos_TC, sin_TC, step.caches)
+        x_TD = self.embedding.rows(step.tokens_T)
+        if self.config.embedding_scale != 1.0:
+            x_TD = x_TD * self.config.embedding_scale
+        for block in self.blocks:
+            x_TD = block(x_TD, into)
+        wanted_SD = x_TD if step.sampled_S is None else torch.index_select(x_TD, 0, step.sampled_S)
+        logits_SV = (self.head or self.embedding).logits(self.norm(wanted_SD))
+        return logits_SV if self.config.logits_scale == 1.0 else logits_SV * self.config.logits_scale
