@@ -37,7 +37,7 @@ _LIMITS = (
     _Limit("model.secretRef", (), _LATER),
     _Limit("model.endpoint", (), _LATER),
     _Limit("model.cache", (), _LATER),
-    _Limit("engine.quantization", ("auto", "none"), "is not supported yet: use auto or none"),
+    _Limit("engine.quantization", ("auto", "none", "int8"), "is not supported yet: use auto, none or int8"),
     _Limit("parallelism.expert", (1,), "is not supported yet: use 1 or leave it out"),
     _Limit("parallelism.ranksPerPod", (1,), "is not supported yet: use 1 or leave it out"),
     _Limit("parallelism.tensor", (1,), "is not supported yet: use 1 or leave it out"),

@@ -129,13 +129,17 @@ class Kernels(Protocol):
     def block_tokens(self) -> int:
         """Tokens of a key/value block."""
 
-    def pack(self, weight_ND: Tensor, *, gate: Gate | None = None, bias_N: Tensor | None = None) -> PackedWeight:
+    def pack(
+        self, weight_ND: Tensor, *, gate: Gate | None = None, bias_N: Tensor | None = None, int8: bool = False
+    ) -> PackedWeight:
         """A weight (N, D), or one an expert (E, N, D), to multiply with.
 
         Args:
             weight_ND: the numbers.
             gate: the upper half of the rows are gates, the lower half ups, and the product joins them.
             bias_N: added to the product, before the gate; (N,) or (E, N).
+            int8: keep the numbers as whole ones from -127 to 127 with a factor a row. They are multiplied with what
+                the dtype holds, which is exact, and the sum with the factor.
         """
 
     def rows(self, weight: PackedWeight, index_T: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 DTYPES = ("auto", "bfloat16", "float16", "float32")
+QUANTIZATIONS = ("auto", "none", "int8")
 KERNELS = ("auto", "cpu", "reference", "triton")
 
 
@@ -18,6 +19,8 @@ class EngineConfig:
 
     dtype: str = "auto"
     """Dtype of weights and activations; `auto` takes the checkpoint's."""
+    quantization: str = "auto"
+    """`auto` and `none`: weights in the dtype, whatever they are stored as; `int8`: in eight bits, a factor a row."""
     max_model_len: int | None = None
     """Tokens of prompt and completion together; None takes the checkpoint's maximum."""
     max_num_seqs: int = 256

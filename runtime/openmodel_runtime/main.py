@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from openmodel_runtime.config import DTYPES, KERNELS, EngineConfig, ServerConfig
+from openmodel_runtime.config import DTYPES, KERNELS, QUANTIZATIONS, EngineConfig, ServerConfig
 from openmodel_runtime.errors import EXIT_START_FAILED, StartError
 from openmodel_runtime.front.run import serve
 from openmodel_runtime.log import configure_logging
@@ -41,6 +41,7 @@ def parse_flags(arguments: Sequence[str]) -> tuple[ServerConfig, EngineConfig]:
     parser.add_argument("--settle-seconds", type=float, default=ServerConfig.settle_seconds)
     parser.add_argument("--termination-message-path", type=Path, metavar="FILE")
     parser.add_argument("--dtype", choices=DTYPES, default=EngineConfig.dtype)
+    parser.add_argument("--quantization", choices=QUANTIZATIONS, default=EngineConfig.quantization)
     parser.add_argument("--max-model-len", type=_positive)
     parser.add_argument("--max-num-seqs", type=_positive, default=EngineConfig.max_num_seqs)
     parser.add_argument("--max-num-batched-tokens", type=_positive, default=EngineConfig.max_num_batched_tokens)
@@ -66,6 +67,7 @@ def parse_flags(arguments: Sequence[str]) -> tuple[ServerConfig, EngineConfig]:
     )
     engine = EngineConfig(
         dtype=flags.dtype,
+        quantization=flags.quantization,
         max_model_len=flags.max_model_len,
         max_num_seqs=flags.max_num_seqs,
         max_num_batched_tokens=flags.max_num_batched_tokens,

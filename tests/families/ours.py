@@ -18,10 +18,10 @@ from openmodel_runtime.models.registry import read_model_config
 _BLOCKS = 16
 
 
-def load(folder: Path, kernels: Kernels, dtype: torch.dtype) -> CausalLM:
+def load(folder: Path, kernels: Kernels, dtype: torch.dtype, *, int8: bool = False) -> CausalLM:
     """The model."""
     config = read_model_config(ConfigFields(read_json(folder / "config.json")))
-    return load_model(folder, config, Numerics(kernels, dtype)).model
+    return load_model(folder, config, Numerics(kernels, dtype, int8)).model
 
 
 class Sequences:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from openmodel_kernels.cpu.kernels import CpuKernels
 from openmodel_runtime.models.causal_lm import CausalLM
+from openmodel_runtime.models.layers import weight_bytes
 
 from . import grok1_reference as grok1
 from .catalog import MODELS, write_checkpoint
@@ -62,6 +63,20 @@ def test_grok_1_is_the_published_code(tmp_path: Path) -> None:
 def test_chunks_and_company_change_no_bit(name: str, tmp_path: Path) -> None:
     write_checkpoint(name, tmp_path, torch.bfloat16)
     assert_same_bits(load(tmp_path, CpuKernels(), torch.bfloat16), prompt())
+    in_eight_bits = load(tmp_path, CpuKernels(), torch.bfloat16, int8=True)
+    assert_same_bits(in_eight_bits, prompt())
+
+
+@all_models
+def test_weights_in_eight_bits(name: str, tmp_path: Path) -> None:
+    """Half the bytes, and nearly the same logits: a matrix that was packed wrongly would give others."""
+    write_checkpoint(name, tmp_path)
+    exact = load(tmp_path, CpuKernels(), torch.float32)
+    rounded = load(tmp_path, CpuKernels(), torch.float32, int8=True)
+    assert weight_bytes(rounded) < 0.4 * weight_bytes(exact)
+    expected, logits = (Sequences(model, 1).run([prompt()])[0] for model in (exact, rounded))
+    likeness = torch.nn.functional.cosine_similarity(logits, expected, dim=-1)
+    assert likeness.median() > 0.95
 
 
 def assert_close(logits: Tensor, expected: Tensor) -> None:

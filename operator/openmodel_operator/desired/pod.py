@@ -118,6 +118,7 @@ def _arguments(identity: Identity, spec: OpenModelSpec) -> list[str]:
         "model": names.MODEL_PATH,
         "name": identity.name,
         "dtype": engine.dtype,
+        "quantization": engine.quantization,
         "max-model-len": engine.max_model_len,
         "max-num-seqs": engine.max_num_seqs,
         "max-num-batched-tokens": engine.max_num_batched_tokens,

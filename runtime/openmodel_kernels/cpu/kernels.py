@@ -41,9 +41,11 @@ class CpuKernels:
         """Such as "cpu/amx_bf16"."""
         return f"cpu/{_cpu.capability()}"
 
-    def pack(self, weight_ND: Tensor, *, gate: Gate | None = None, bias_N: Tensor | None = None) -> PackedWeight:
+    def pack(
+        self, weight_ND: Tensor, *, gate: Gate | None = None, bias_N: Tensor | None = None, int8: bool = False
+    ) -> PackedWeight:
         """A copy of the weight in panels of output columns."""
-        return _cpu.pack(weight_ND, gate, None if bias_N is None else bias_N.float().contiguous())
+        return _cpu.pack(weight_ND, gate, None if bias_N is None else bias_N.float().contiguous(), int8)
 
     def rows(self, weight: PackedWeight, index_T: Tensor) -> Tensor:
         """Rows, picked out of the panels."""

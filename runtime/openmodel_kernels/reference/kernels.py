@@ -17,6 +17,7 @@ from openmodel_kernels.interface import (
     RoutingRule,
     SequenceRows,
 )
+from openmodel_kernels.quantize import to_int8
 from openmodel_kernels.reference.activation import join_halves
 from openmodel_kernels.reference.attention import BLOCK_TOKENS, attend_sequence, write_sequence
 from openmodel_kernels.reference.linear import fixed_shape_linear
@@ -27,20 +28,26 @@ from openmodel_kernels.reference.routing import choose_experts
 
 @dataclass(frozen=True, slots=True)
 class DenseWeight:
-    """A weight as it came."""
+    """A weight as it came, or in int8."""
 
     weight: Tensor
+    dtype: torch.dtype
+    """What it came in."""
     gate: Gate | None
     bias: Tensor | None
+    scale: Tensor | None = None
+    """Factors of the rows of a weight in int8."""
 
     @property
     def nbytes(self) -> int:
         """Bytes that it takes."""
-        return self.weight.nbytes + (0 if self.bias is None else self.bias.nbytes)
+        more = (tensor.nbytes for tensor in (self.bias, self.scale) if tensor is not None)
+        return self.weight.nbytes + sum(more)
 
     def of_expert(self, expert: int) -> DenseWeight:
         """One expert's."""
-        return DenseWeight(self.weight[expert], self.gate, None if self.bias is None else self.bias[expert])
+        bias, scale = (None if tensor is None else tensor[expert] for tensor in (self.bias, self.scale))
+        return DenseWeight(self.weight[expert], self.dtype, self.gate, bias, scale)
 
 
 def _dense(weight: PackedWeight) -> DenseWeight:
@@ -51,6 +58,8 @@ def _dense(weight: PackedWeight) -> DenseWeight:
 def _product(x_TD: Tensor, weight: DenseWeight) -> Tensor:
     """With bias and gate, in float32."""
     out = fixed_shape_linear(x_TD, weight.weight)
+    if weight.scale is not None:
+        out = out * weight.scale
     if weight.bias is not None:
         out = out + weight.bias
     return out if weight.gate is None else join_halves(out, weight.gate)
@@ -63,13 +72,22 @@ class ReferenceKernels:
     block_tokens = BLOCK_TOKENS
     device = torch.device("cpu")
 
-    def pack(self, weight_ND: Tensor, *, gate: Gate | None = None, bias_N: Tensor | None = None) -> DenseWeight:
+    def pack(
+        self, weight_ND: Tensor, *, gate: Gate | None = None, bias_N: Tensor | None = None, int8: bool = False
+    ) -> DenseWeight:
         """The weight itself."""
-        return DenseWeight(weight_ND, gate, None if bias_N is None else bias_N.float())
+        bias = None if bias_N is None else bias_N.float()
+        if not int8:
+            return DenseWeight(weight_ND, weight_ND.dtype, gate, bias)
+        numbers, scale = to_int8(weight_ND)
+        return DenseWeight(numbers, weight_ND.dtype, gate, bias, scale)
 
     def rows(self, weight: PackedWeight, index_T: Tensor) -> Tensor:
         """Rows of the weight."""
-        return _dense(weight).weight[index_T]
+        dense = _dense(weight)
+        if dense.scale is None:
+            return dense.weight[index_T]
+        return (dense.weight[index_T] * dense.scale[index_T, None]).to(dense.dtype)
 
     def linear(self, x_TD: Tensor, weight: PackedWeight, residual_TN: Tensor | None = None) -> Tensor:
         """The product, gated or with a residual, rounded once."""

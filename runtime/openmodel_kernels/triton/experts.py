@@ -39,6 +39,7 @@ def experts_kernel(  # noqa: PLR0913
     x_ptr: tl.tensor,
     w_ptr: tl.tensor,
     bias_ptr: tl.tensor,
+    scale_ptr: tl.tensor,
     offsets_ptr: tl.tensor,
     order_ptr: tl.tensor,
     out_ptr: tl.tensor,
@@ -47,12 +48,13 @@ def experts_kernel(  # noqa: PLR0913
     inner: tl.tensor,
     up_offset: tl.tensor,
     expert_stride: tl.tensor,
-    bias_stride: tl.tensor,
+    row_stride: tl.tensor,
     TOP_K: tl.constexpr,
     EXPERTS: tl.constexpr,
     BLOCK_E: tl.constexpr,
     GATE: tl.constexpr,
     HAS_BIAS: tl.constexpr,
+    HAS_SCALE: tl.constexpr,
     EVEN_K: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
@@ -70,7 +72,8 @@ def experts_kernel(  # noqa: PLR0913
     has_column_N = column_N < columns
     sums_MN = multiply_tile(
         x_ptr, row_M, has_row_M, w_ptr + expert.to(tl.int64) * expert_stride, column_N, has_column_N,
-        bias_ptr + expert * bias_stride, columns, up_offset, inner, GATE, HAS_BIAS, EVEN_K, BLOCK_M, BLOCK_N, BLOCK_K,
+        bias_ptr + expert * row_stride, scale_ptr + expert * row_stride, columns, up_offset, inner,
+        GATE, HAS_BIAS, HAS_SCALE, EVEN_K, BLOCK_M, BLOCK_N, BLOCK_K,
     )  # fmt: skip
     at_MN = slot_M.to(tl.int64)[:, None] * columns + column_N[None, :]
     tl.store(out_ptr + at_MN, sums_MN.to(out_ptr.dtype.element_ty), mask=has_row_M[:, None] & has_column_N[None, :])
@@ -125,6 +128,7 @@ def multiply_experts(x_TD: Tensor, weight: DeviceWeight, slots: SortedSlots, *, 
         whole(x_TD),
         weight.weight,
         weight.bias_pointer,
+        weight.scale_pointer,
         slots.offsets_E,
         slots.order_R,
         out_RN,
@@ -139,6 +143,7 @@ def multiply_experts(x_TD: Tensor, weight: DeviceWeight, slots: SortedSlots, *, 
         BLOCK_E=power_of_two(experts),
         GATE=GATES[weight.gate],
         HAS_BIAS=weight.bias is not None,
+        HAS_SCALE=weight.scale is not None,
         EVEN_K=weight.inner % tile["BLOCK_K"] == 0,
         **tile,
     )

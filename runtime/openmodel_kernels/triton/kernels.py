@@ -56,13 +56,19 @@ class TritonKernels:
         major, minor = torch.cuda.get_device_capability(self._device)
         return f"triton/sm_{major}{minor}"
 
-    def pack(self, weight_ND: Tensor, *, gate: Gate | None = None, bias_N: Tensor | None = None) -> DeviceWeight:
+    def pack(
+        self, weight_ND: Tensor, *, gate: Gate | None = None, bias_N: Tensor | None = None, int8: bool = False
+    ) -> DeviceWeight:
         """The weight on the device."""
-        return to_device(weight_ND, self._device, gate, bias_N)
+        return to_device(weight_ND, self._device, gate, bias_N, int8=int8)
 
     def rows(self, weight: PackedWeight, index_T: Tensor) -> Tensor:
         """Rows of the weight, by torch's own copy."""
-        return device_weight(weight).weight.index_select(0, index_T)
+        packed = device_weight(weight)
+        rows_TD = packed.weight.index_select(0, index_T)
+        if packed.scale is None:
+            return rows_TD
+        return (rows_TD * packed.scale.index_select(0, index_T)[:, None]).to(packed.dtype)
 
     def linear(self, x_TD: Tensor, weight: PackedWeight, residual_TN: Tensor | None = None) -> Tensor:
         """The product with its gate or residual in one pass."""

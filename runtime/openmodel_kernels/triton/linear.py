@@ -16,6 +16,7 @@ def linear_kernel(  # noqa: PLR0913
     x_ptr: tl.tensor,
     w_ptr: tl.tensor,
     bias_ptr: tl.tensor,
+    scale_ptr: tl.tensor,
     residual_ptr: tl.tensor,
     out_ptr: tl.tensor,
     rows: tl.tensor,
@@ -25,6 +26,7 @@ def linear_kernel(  # noqa: PLR0913
     HAS_RESIDUAL: tl.constexpr,
     GATE: tl.constexpr,
     HAS_BIAS: tl.constexpr,
+    HAS_SCALE: tl.constexpr,
     EVEN_K: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
@@ -35,8 +37,8 @@ def linear_kernel(  # noqa: PLR0913
     row_M = tile_row * BLOCK_M + tl.arange(0, BLOCK_M)
     column_N = tile_column * BLOCK_N + tl.arange(0, BLOCK_N)
     sums_MN = multiply_tile(
-        x_ptr, row_M, row_M < rows, w_ptr, column_N, column_N < columns, bias_ptr, columns, up_offset, inner,
-        GATE, HAS_BIAS, EVEN_K, BLOCK_M, BLOCK_N, BLOCK_K,
+        x_ptr, row_M, row_M < rows, w_ptr, column_N, column_N < columns, bias_ptr, scale_ptr, columns, up_offset,
+        inner, GATE, HAS_BIAS, HAS_SCALE, EVEN_K, BLOCK_M, BLOCK_N, BLOCK_K,
     )  # fmt: skip
     at_MN = row_M.to(tl.int64)[:, None] * columns + column_N[None, :]
     inside_MN = (row_M < rows)[:, None] & (column_N < columns)[None, :]
@@ -58,6 +60,7 @@ def linear(x_TD: Tensor, weight: DeviceWeight, residual_TN: Tensor | None, dtype
         whole(x_TD),
         weight.weight,
         weight.bias_pointer,
+        weight.scale_pointer,
         out_TN if residual_TN is None else whole(residual_TN),
         out_TN,
         x_TD.shape[0],
@@ -67,6 +70,7 @@ def linear(x_TD: Tensor, weight: DeviceWeight, residual_TN: Tensor | None, dtype
         HAS_RESIDUAL=residual_TN is not None,
         GATE=GATES[weight.gate],
         HAS_BIAS=weight.bias is not None,
+        HAS_SCALE=weight.scale is not None,
         EVEN_K=weight.inner % tile["BLOCK_K"] == 0,
         **tile,
     )

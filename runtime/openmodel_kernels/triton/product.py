@@ -61,11 +61,13 @@ def multiply_tile(  # noqa: PLR0913
     column_N: tl.tensor,
     has_column_N: tl.tensor,
     bias_ptr: tl.tensor,
+    scale_ptr: tl.tensor,
     columns: tl.tensor,
     up_offset: tl.tensor,
     inner: tl.tensor,
     GATE: tl.constexpr,
     HAS_BIAS: tl.constexpr,
+    HAS_SCALE: tl.constexpr,
     EVEN_K: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
@@ -85,9 +87,14 @@ def multiply_tile(  # noqa: PLR0913
             x_mask = has_row_M[:, None] & (start + k_K < inner)[None, :]
             w_mask = has_column_N[None, :] & (start + k_K < inner)[:, None]
         x = tl.load(x_MK + start, mask=x_mask, other=0.0)
-        sums_MN = dot(x, tl.load(w_KN + start, mask=w_mask, other=0.0), sums_MN)
+        # Numbers of eight bits are whole ones, which every dtype holds.
+        sums_MN = dot(x, tl.load(w_KN + start, mask=w_mask, other=0).to(x.dtype), sums_MN)
         if GATE:
-            ups_MN = dot(x, tl.load(w_KN + up_offset + start, mask=w_mask, other=0.0), ups_MN)
+            ups_MN = dot(x, tl.load(w_KN + up_offset + start, mask=w_mask, other=0).to(x.dtype), ups_MN)
+    if HAS_SCALE:
+        sums_MN *= tl.load(scale_ptr + column_N, mask=has_column_N, other=0.0)[None, :]
+        if GATE:
+            ups_MN *= tl.load(scale_ptr + columns + column_N, mask=has_column_N, other=0.0)[None, :]
     if HAS_BIAS:
         sums_MN += tl.load(bias_ptr + column_N, mask=has_column_N, other=0.0)[None, :]
     if GATE:

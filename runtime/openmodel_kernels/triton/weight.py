@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from openmodel_kernels.interface import Gate, PackedWeight
+from openmodel_kernels.quantize import to_int8
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,14 +19,19 @@ class DeviceWeight:
     """One weight (N, D), or one an expert (E, N, D)."""
 
     weight: Tensor
+    dtype: torch.dtype
+    """What it came in, and what is multiplied with it."""
     gate: Gate | None
     bias: Tensor | None
     """float32, (N,) or (E, N)."""
+    scale: Tensor | None
+    """The same: factors of the rows of a weight in int8."""
 
     @property
     def nbytes(self) -> int:
         """Bytes that it takes."""
-        return self.weight.nbytes + (0 if self.bias is None else self.bias.nbytes)
+        more = (tensor.nbytes for tensor in (self.bias, self.scale) if tensor is not None)
+        return self.weight.nbytes + sum(more)
 
     @property
     def inner(self) -> int:
@@ -47,6 +53,11 @@ class DeviceWeight:
         """The bias, or something in its place that is not read."""
         return self.weight if self.bias is None else self.bias
 
+    @property
+    def scale_pointer(self) -> Tensor:
+        """The factors, or something in their place that is not read."""
+        return self.weight if self.scale is None else self.scale
+
 
 def device_weight(weight: PackedWeight) -> DeviceWeight:
     """The weight, which must be of this backend."""
@@ -62,13 +73,17 @@ def check_input(x_TD: Tensor, weight: DeviceWeight) -> None:
     """
     if x_TD.shape[1] != weight.inner:
         raise ValueError(f"x has {x_TD.shape[1]} columns, the weight {weight.inner}")
-    if x_TD.dtype != weight.weight.dtype:
-        raise ValueError(f"x is {x_TD.dtype}, the weight {weight.weight.dtype}")
+    if x_TD.dtype != weight.dtype:
+        raise ValueError(f"x is {x_TD.dtype}, the weight {weight.dtype}")
     if x_TD.device != weight.weight.device:
         raise ValueError(f"x is on {x_TD.device}, the weight on {weight.weight.device}")
 
 
-def to_device(weight_ND: Tensor, device: torch.device, gate: Gate | None, bias_N: Tensor | None) -> DeviceWeight:
+def to_device(
+    weight_ND: Tensor, device: torch.device, gate: Gate | None, bias_N: Tensor | None, *, int8: bool
+) -> DeviceWeight:
     """A weight on the device; no copy where it is there already."""
     bias = None if bias_N is None else bias_N.to(device, torch.float32).contiguous()
-    return DeviceWeight(weight_ND.to(device).contiguous(), gate, bias)
+    weight, scale = to_int8(weight_ND) if int8 else (weight_ND, None)
+    scale = None if scale is None else scale.to(device).contiguous()
+    return DeviceWeight(weight.to(device).contiguous(), weight_ND.dtype, gate, bias, scale)

@@ -87,10 +87,13 @@ def activation_bytes(config: ModelConfig, rows: int, sampled: int, element_bytes
     """
     heads = config.attention
     attention = (2 * heads.heads + 2 * heads.kv_heads) * heads.head_dim
+    if (latent := heads.latent) is not None:
+        attention += heads.heads * (latent.rotary_dim + latent.head_dim + 2 * latent.kv_rank + latent.value_dim)
     feed_forward = config.feed_forward.intermediate_size + 2 * config.hidden_size
-    if config.experts is not None:
-        expert = config.experts.expert.intermediate_size + 2 * config.hidden_size
-        feed_forward = max(feed_forward, config.experts.per_token * expert)
+    if (experts := config.experts) is not None:
+        expert = experts.expert.intermediate_size + 2 * config.hidden_size
+        shared = experts.shared.intermediate_size if experts.shared else 0
+        feed_forward = max(feed_forward, experts.per_token * expert, shared)
     row = (3 * config.hidden_size + max(attention, feed_forward)) * element_bytes + 2 * heads.head_dim * 4
     return rows * row + 3 * 4 * sampled * config.vocab_size
 

@@ -71,7 +71,8 @@ class RoutedFeedForward(Layer):
     def __init__(self, hidden: int, config: ExpertsConfig, numerics: Numerics) -> None:
         self._kernels = numerics.kernels
         self._config = config
-        self.router = Linear(numerics, config.count, hidden, bias=config.router_bias)
+        # Few numbers that decide a lot: never in fewer bits than they came.
+        self.router = Linear(numerics, config.count, hidden, bias=config.router_bias, exact=True)
         self.selection_bias = Vector(numerics, (config.count,), torch.float32) if config.selection_bias else None
         self.shared = None if config.shared is None else DenseFeedForward(hidden, config.shared, numerics)
         self.experts = Experts(numerics, config.count, hidden, config.expert)

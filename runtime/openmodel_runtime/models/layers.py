@@ -21,6 +21,8 @@ class Numerics:
 
     kernels: Kernels
     dtype: torch.dtype
+    int8: bool = False
+    """Whether matrices are kept in eight bits."""
 
 
 class Layer:
@@ -83,15 +85,24 @@ class Matrix(Weight):
 
     packed: PackedWeight
 
-    def __init__(self, numerics: Numerics, shape: tuple[int, ...], gate: Gate | None, bias: Vector | None) -> None:
+    def __init__(
+        self,
+        numerics: Numerics,
+        shape: tuple[int, ...],
+        gate: Gate | None = None,
+        bias: Vector | None = None,
+        *,
+        exact: bool = False,
+    ) -> None:
         super().__init__(numerics, shape)
         self._gate = gate
         self._bias = bias
+        self._int8 = numerics.int8 and not exact
 
     def take(self, tensor: Tensor) -> None:
         """Packs the numbers in the kernels' form, with those of the bias, which must be there."""
         bias = None if self._bias is None else self._bias.tensor
-        self.packed = self._numerics.kernels.pack(tensor, gate=self._gate, bias_N=bias)
+        self.packed = self._numerics.kernels.pack(tensor, gate=self._gate, bias_N=bias, int8=self._int8)
 
     @property
     def nbytes(self) -> int:
@@ -102,11 +113,13 @@ class Matrix(Weight):
 class Linear(Layer):
     """A product with a weight."""
 
-    def __init__(self, numerics: Numerics, *shape: int, gate: Gate | None = None, bias: bool = False) -> None:
+    def __init__(
+        self, numerics: Numerics, *shape: int, gate: Gate | None = None, bias: bool = False, exact: bool = False
+    ) -> None:
         self._kernels = numerics.kernels
         # Before the weight, which is packed with it.
         self.bias = Vector(numerics, shape[:-1], torch.float32) if bias else None
-        self.weight = Matrix(numerics, shape, gate, self.bias)
+        self.weight = Matrix(numerics, shape, gate, self.bias, exact=exact)
 
     def __call__(self, x_TD: Tensor, residual_TN: Tensor | None = None) -> Tensor:
         """The product, gated or with a residual added."""
@@ -126,7 +139,7 @@ class GroupedLinear(Layer):
 
     def __init__(self, numerics: Numerics, groups: int, outputs: int, inputs: int) -> None:
         self._kernels = numerics.kernels
-        self.weight = Matrix(numerics, (groups, outputs, inputs), None, None)
+        self.weight = Matrix(numerics, (groups, outputs, inputs))
 
     def __call__(self, x_GTD: Tensor) -> Tensor:
         """The products, (G, T, N)."""

@@ -63,7 +63,7 @@ def build_engine(start: Start) -> tuple[Engine, Loaded]:
     dtype = _dtype(settings, config)
     max_model_len = _max_model_len(settings, config)
     kernels = _kernels(settings, config, dtype)
-    loaded = load_model(folder, config, Numerics(kernels, dtype))
+    loaded = load_model(folder, config, Numerics(kernels, dtype, settings.quantization == "int8"))
     limits, bill = _limits(settings, config, kernels, dtype.itemsize, max_model_len)
     _log.info("%s computes; memory: %s", kernels.name, bill)
     caches = kernels.new_cache(

@@ -1,4 +1,4 @@
-"""Tests' tensors come into being where their backend computes."""
+"""What tests of backends leave behind: nothing."""
 
 from __future__ import annotations
 
@@ -6,14 +6,24 @@ from collections.abc import Iterator
 
 import pytest
 
-from .backends import TRITON, TRITON_DEVICE
+from openmodel_kernels.cpu import _cpu
+
+from .backends import CAPABILITIES, TRITON, TRITON_DEVICE
 
 
 @pytest.fixture(autouse=True)
 def _device(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A test's tensors come into being where its backend computes."""
     parameters = request.node.callspec.params if hasattr(request.node, "callspec") else {}
     if parameters.get("name") != TRITON:
         yield
         return
     with TRITON_DEVICE:
         yield
+
+
+@pytest.fixture(autouse=True)
+def _best_capability() -> Iterator[None]:
+    """The process goes on with the kernels that it began with."""
+    yield
+    _cpu.use_capability(CAPABILITIES[0])

@@ -36,12 +36,14 @@ def test_linear(name: str, dtype: torch.dtype, inputs: int, outputs: int) -> Non
     weight = torch.randn(outputs, inputs).to(dtype) / 10
     packed = kernels.pack(weight)
     gated = kernels.pack(weight, gate=Gate.SWIGLU_OAI, bias_N=torch.randn(outputs))
-    whole, whole_gated = kernels.linear(x, packed), kernels.linear(x, gated)
+    int8 = kernels.pack(weight, int8=True)
+    whole, whole_gated, whole_int8 = (kernels.linear(x, each) for each in (packed, gated, int8))
     for rows in PARTS:
         start = (rows * 7) % (ROWS - rows)
         part = slice(start, start + rows)
         assert torch.equal(kernels.linear(x[part].contiguous(), packed), whole[part]), rows
         assert torch.equal(kernels.linear(x[part].contiguous(), gated), whole_gated[part]), rows
+        assert torch.equal(kernels.linear(x[part].contiguous(), int8), whole_int8[part]), rows
     alone = backend(name, threads=1)
     assert torch.equal(alone.linear(x, packed), whole)
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn.functional import gelu, silu
 
 from openmodel_kernels.interface import AttentionRule, Gate, RoutingRule, Scoring, SequenceRows
+from openmodel_kernels.quantize import to_int8
 from openmodel_kernels.rotary import inverse_frequencies, rotary_tables
 
 from .backends import INTERPRETED, TOLERANCE, all_backends, all_dtypes, backend
@@ -66,6 +67,25 @@ def test_bias_and_gate(name: str, dtype: torch.dtype, gate: Gate | None) -> None
             continue
         assert close(kernels.linear(x, packed, residual) / 8, (residual.double() + plain) / 8, dtype)
         assert close(kernels.logits(x, packed), plain, dtype)
+
+
+@all_backends
+@all_dtypes
+@pytest.mark.parametrize(("rows", "inputs", "outputs"), [(1, 64, 32), (20, 201, 72), (300, 96, 100)])
+def test_weights_in_eight_bits(name: str, dtype: torch.dtype, rows: int, inputs: int, outputs: int) -> None:
+    kernels = backend(name)
+    x, weight = torch.randn(rows, inputs).to(dtype), (torch.randn(outputs, inputs) / inputs**0.5).to(dtype)
+    weight[3] = 0
+    bias, index = torch.randn(outputs), torch.tensor([outputs - 1, 3, 0])
+    numbers, scale = to_int8(weight)
+    plain = numbers.double() * scale.double()[:, None]
+    assert (plain - weight.double()).abs().max() <= scale.max() / 2 * 1.001
+    packed = kernels.pack(weight, bias_N=bias, int8=True)
+    assert packed.nbytes < 0.8 * weight.nbytes or dtype == torch.float32 or outputs < 64
+    assert close(kernels.logits(x, packed), x.double() @ plain.T + bias.double(), dtype)
+    assert close(kernels.rows(packed, index), plain[index], dtype)
+    gated = kernels.pack(weight, gate=Gate.SILU, int8=True)
+    assert close(kernels.linear(x, gated), plain_gate(x.double() @ plain.T, Gate.SILU), dtype)
 
 
 @all_backends
@@ -194,6 +214,16 @@ def test_routed_experts(name: str, dtype: torch.dtype, tokens: int, top_k: int) 
             weight = probabilities[e] / probabilities[best].sum()
             plain[t] += weight * (down[e].double() @ (silu(gate) * up))
     assert close(out, plain, dtype)
+
+
+@all_backends
+@all_dtypes
+def test_products_by_group(name: str, dtype: torch.dtype) -> None:
+    kernels = backend(name)
+    for rows in (1, 40):
+        x, weight = torch.randn(3, rows, 48).to(dtype), (torch.randn(3, 40, 48) / 7).to(dtype)
+        plain = x.double() @ weight.double().transpose(1, 2)
+        assert close(kernels.grouped_linear(x, kernels.pack(weight)), plain, dtype)
 
 
 @all_backends

@@ -87,6 +87,8 @@ class Layer:
         )
         self.biased_down = self.kernels.pack(torch.empty(128, 4096, 1536, dtype=dtype), bias_N=torch.empty(128, 4096))
         self.router = self.kernels.pack(torch.empty(128, 4096, dtype=dtype))
+        self.int8_gate_up = self.kernels.pack(torch.empty(28672, 4096, dtype=dtype), gate=Gate.SILU, int8=True)
+        self.by_head = self.kernels.pack(torch.empty(HEADS, 512, 128, dtype=dtype))
         # A row that is no whole number of steps, or of 16 bytes.
         self.uneven = self.kernels.pack(torch.empty(72, 4090, dtype=dtype))
         self.cache = self.kernels.new_cache(1, 1000, GROUPS, head_dim, dtype)[0]
@@ -105,6 +107,8 @@ class Layer:
         for rule in (AttentionRule(0.1), AttentionRule(0.1, 128, 30.0, torch.empty(HEADS))):
             x = kernels.linear(kernels.attention(step, qkv, HEADS, self.cache, rule), self.out, x)
         kernels.linear(x, self.gate_up)
+        kernels.linear(x, self.int8_gate_up)
+        kernels.grouped_linear(torch.empty(HEADS, total, 128, dtype=self.dtype), self.by_head)
         logits = kernels.logits(x, self.router)
         grouped = RoutingRule(8, Scoring.SIGMOID, groups=8, top_groups=4, group_best=2, bias_E=torch.empty(128))
         for routing_rule in (RoutingRule(8), grouped):

@@ -24,7 +24,7 @@ def test_a_small_spec_is_admitted() -> None:
     [
         ({"parallelism": {"expert": 2}}, "spec.parallelism.expert"),
         ({"accelerator": {"resourceName": "nvidia.com/gpu"}}, "spec.accelerator"),
-        ({"engine": {"quantization": "int8"}}, "spec.engine.quantization"),
+        ({"engine": {"quantization": "fp8"}}, "spec.engine.quantization"),
         ({"autoscaling": {"maxReplicas": 2}}, "spec.autoscaling"),
         ({"rollout": {"verify": {"configMap": "x"}}}, "spec.rollout.verify"),
         ({"rollout": {"paused": True}}, "spec.rollout.paused"),

@@ -23,7 +23,7 @@ Epilogue gated_epilogue(Gate gate) {
 
 // bias: a number a row of each group, float32.
 std::shared_ptr<Weight> pack(const Tensor& dense, const std::optional<std::string>& gate_name,
-                             const std::optional<Tensor>& bias) {
+                             const std::optional<Tensor>& bias, bool int8) {
   const Dtype dtype = dtype_of(dense.scalar_type());
   check(dense, "weight", dense.dim() == 3 ? 3 : 2, dense.scalar_type());
   const long groups = dense.dim() == 3 ? dense.size(0) : 1, rows = dense.size(-2), k = dense.size(-1);
@@ -33,7 +33,8 @@ std::shared_ptr<Weight> pack(const Tensor& dense, const std::optional<std::strin
     check(*bias, "bias", dense.dim() - 1, at::kFloat);
     TORCH_CHECK(bias->numel() == groups * rows, "bias has ", bias->numel(), " elements, the weight ", groups * rows, " rows");
   }
-  auto weight = std::make_shared<Weight>(dtype, groups, rows, k, gate, bias ? bias->data_ptr<float>() : nullptr);
+  auto weight = std::make_shared<Weight>(dtype, groups, rows, k, gate, bias ? bias->data_ptr<float>() : nullptr,
+                                         int8 ? Storage::kInt8 : Storage::kAsIs);
   const py::gil_scoped_release release;
   for (long group = 0; group < groups; ++group)
     weight->pack(group, static_cast<const char*>(dense.data_ptr()) + group * rows * k * dense.element_size());

@@ -15,11 +15,12 @@ enum class Dtype : int { kBFloat16 = 0, kFloat16 = 1, kFloat32 = 2 };
 constexpr int kDtypes = 3;
 constexpr int kPanel = 32;   // output columns of a weight panel
 constexpr int kPanelRows = 256;  // rows that one call of a product takes at most
+constexpr int kFewInt8Rows = 8;  // rows up to which panels in int8 are widened on their way to a product
 constexpr int kRows = 32;    // rows that one call of attention takes at most
 constexpr int kBlock = 32;   // tokens of a key/value block
 constexpr int kMaxHeadDim = 576;
 
-// What becomes of a panel's sums, once the bias is added. A gated panel holds 16 gates, then their 16 ups, and gives 16
+// What becomes of a panel's sums, once they are scaled and the bias is added. A gated panel holds 16 gates, then their 16 ups, and gives 16
 // columns.
 enum class Epilogue : int {
   kStore = 0,           // out = sum
@@ -42,7 +43,8 @@ struct ProductArgs {
   int panels;
   long k;                // a whole number of steps (layout.h)
   const void* after;     // panel that is likely to be read after these, or null
-  const float* bias;     // kPanel numbers a panel, in the order of its columns, or null
+  const float* scales;   // kPanel numbers a panel, in the order of its columns: factors of the sums, or null
+  const float* bias;     // the same: added to the sums, or null
   Epilogue epilogue;
   void* out;             // first output column of the first panel
   long out_ld;
@@ -73,11 +75,17 @@ struct AttentionArgs {
 struct Isa {
   const char* name;
   void (*product[kDtypes])(const ProductArgs&);
+  // The same over panels in int8, for few rows, where it is quicker than to widen them first; or null. The same sums.
+  void (*product_int8[kDtypes])(const ProductArgs&) = {};
   void (*rms_norm[kDtypes])(const void* x, const void* weight, long columns, float eps, void* out);
   void (*attention[kDtypes])(const AttentionArgs&);
   // out = (residual or 0) + sum over slots of weight[slot] * row[slot], in slot order.
   void (*combine[kDtypes])(const void* const* rows, const float* weights, int slots, long columns, const void* residual,
                            void* out);
+  // Whole numbers of eight bits as numbers of the dtype, exact.
+  void (*widen[kDtypes])(const int8_t* in, long count, void* out);
+  // The same times a factor, rounded once.
+  void (*scale[kDtypes])(const int8_t* in, float factor, long count, void* out);
   // Index of the first of the largest numbers; of numbers without one, 0.
   long (*argmax)(const float* x, long count);
   // Rotates `heads` heads of one token in place, half-split pairs.

@@ -247,6 +247,7 @@ void tile_attention(const AttentionArgs& args) {
 Isa with_tiles() {
   Isa isa = portable("amx_bf16");
   isa.product[(int)Dtype::kBFloat16] = tile_product;
+  isa.widen[(int)Dtype::kBFloat16] = widen_bfloats;
   isa.attention[(int)Dtype::kBFloat16] = tile_attention;
   return isa;
 }

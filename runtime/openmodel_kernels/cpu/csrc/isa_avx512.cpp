@@ -23,6 +23,8 @@ Isa plain() { return portable("avx512"); }
 Isa with_bf16() {
   Isa isa = portable("avx512_bf16");
   isa.product[(int)Dtype::kBFloat16] = product<BFloat, dot_panel>;
+  isa.product_int8[(int)Dtype::kBFloat16] = product<BFloat, dot_panel_int8>;
+  isa.widen[(int)Dtype::kBFloat16] = widen_bfloats;
   isa.attention[(int)Dtype::kBFloat16] = attention<BFloat, DotProducts>;
   return isa;
 }

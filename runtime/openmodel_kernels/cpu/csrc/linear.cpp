@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <new>
@@ -28,17 +29,36 @@ const char* padded(const Weight& w, const void* x, long rows, std::vector<char>&
 
 struct Task { RowGroup rows; long panel, panels; };
 
+// A panel, or two where few rows share them, as numbers that are multiplied with.
+const void* widened(const Weight& w, long group, long panel, long panels) {
+  thread_local std::vector<char> scratch;
+  const long count = panels * w.k_padded * kPanel, bytes = count * bytes_of(w.dtype);
+  if (static_cast<long>(scratch.size()) < bytes + 64) scratch.resize(bytes + 64);
+  char* out = scratch.data() + (64 - reinterpret_cast<uintptr_t>(scratch.data()) % 64);
+  isa().widen[static_cast<int>(w.dtype)](reinterpret_cast<const int8_t*>(w.panel(group, panel)), count, out);
+  return out;
+}
+
 void run_task(const Weight& w, const Task& task, const Task* next, const char* x, Epilogue epilogue,
               const void* residual, void* out) {
   const long element = bytes_of(w.dtype), out_element = epilogue == Epilogue::kFloat ? 4 : element;
-  const long row = task.rows.begin, column = task.panel * (w.gated ? kPanel / 2 : kPanel);
-  const long at = row * w.out_columns + column;
-  isa().product[static_cast<int>(w.dtype)](ProductArgs{
-      x + row * w.k_padded * element, w.k_padded, static_cast<int>(task.rows.end - row),
-      w.panel(task.rows.group, task.panel), w.panel_bytes, static_cast<int>(task.panels), w.k_padded,
-      next ? w.panel(next->rows.group, next->panel) : nullptr, w.bias(task.rows.group, task.panel), epilogue,
-      static_cast<char*>(out) + at * out_element, w.out_columns, w.out_columns - column,
-      residual ? static_cast<const char*>(residual) + at * element : nullptr});
+  const long row = task.rows.begin, group = task.rows.group, width = w.gated ? kPanel / 2 : kPanel;
+  const int rows = static_cast<int>(task.rows.end - row), dtype = static_cast<int>(w.dtype);
+  const auto few = isa().product_int8[dtype];
+  const bool int8 = w.storage == Storage::kInt8, as_stored = !int8 || (few && rows <= kFewInt8Rows);
+  const long together = as_stored ? task.panels : rows <= kFewRows ? 2 : 1;
+  for (long done = 0, some; done < task.panels; done += some) {
+    some = std::min(together, task.panels - done);
+    const long panel = task.panel + done, column = panel * width, at = row * w.out_columns + column;
+    const ProductArgs args{
+        x + row * w.k_padded * element, w.k_padded, rows,
+        as_stored ? w.panel(group, panel) : widened(w, group, panel, some),
+        as_stored ? w.panel_bytes : w.k_padded * kPanel * element, static_cast<int>(some), w.k_padded,
+        next && !int8 ? w.panel(next->rows.group, next->panel) : nullptr, w.scales(group, panel), w.bias(group, panel),
+        epilogue, static_cast<char*>(out) + at * out_element, w.out_columns, w.out_columns - column,
+        residual ? static_cast<const char*>(residual) + at * element : nullptr};
+    (int8 && as_stored ? few : isa().product[dtype])(args);
+  }
 }
 
 }  // namespace
@@ -61,12 +81,13 @@ static std::pair<long, long> place(const Weight& w, long row) {
   return {index / 16, index % 16 + (row < half ? 0 : 16)};
 }
 
-Weight::Weight(Dtype dtype, long groups, long rows, long k, Gate gate, const float* bias)
+Weight::Weight(Dtype dtype, long groups, long rows, long k, Gate gate, const float* bias, Storage storage)
     : dtype(dtype), groups(groups), rows(rows), k(k), k_padded(round_up(k, kKStep)), gate(gate),
-      gated(gate != Gate::kNone),
+      gated(gate != Gate::kNone), storage(storage),
       panels(gated ? (rows / 2 + 15) / 16 : (rows + kPanel - 1) / kPanel),
-      panel_bytes(k_padded * kPanel * bytes_of(dtype)), out_columns(gated ? rows / 2 : rows) {
+      panel_bytes(k_padded * kPanel * (storage == Storage::kInt8 ? 1 : bytes_of(dtype))), out_columns(gated ? rows / 2 : rows) {
   data_ = large_page_memory(std::max<long>(groups * panels * panel_bytes, 1));
+  if (storage == Storage::kInt8) scales_.assign(groups * panels * kPanel, 0.0f);
   if (!bias) return;
   bias_.assign(groups * panels * kPanel, 0.0f);
   for (long group = 0; group < groups; ++group) {
@@ -90,6 +111,19 @@ void interleave(const char* const* rows, long count, long padded, char* to) {
   std::memset(out + count * kPanel, 0, (padded - count) * kPanel * sizeof(T));
 }
 
+float number(Dtype dtype, const char* row, long i) {
+  switch (dtype) {
+    case Dtype::kFloat32: return reinterpret_cast<const float*>(row)[i];
+    case Dtype::kFloat16: return static_cast<float>(reinterpret_cast<const _Float16*>(row)[i]);
+    default: {
+      const uint32_t bits = static_cast<uint32_t>(reinterpret_cast<const uint16_t*>(row)[i]) << 16;
+      float out;
+      std::memcpy(&out, &bits, 4);
+      return out;
+    }
+  }
+}
+
 // The other way, for one column.
 template <class T>
 void pick(const char* panel, long column, long count, void* out) {
@@ -110,6 +144,7 @@ void Weight::pack(long group, const void* dense) {
       const bool there = gated ? gate < half : row < rows;
       from[column] = there ? static_cast<const char*>(dense) + row * k * element : nullptr;
     }
+    if (storage == Storage::kInt8) return pack_int8(group, index, from);
     if (k % pair) {
       // The last pair of a row would take its second half from the next row.
       const long bytes = (k + 1) * element;
@@ -127,10 +162,39 @@ void Weight::pack(long group, const void* dense) {
   });
 }
 
+// A row's largest number becomes 127, the others what is nearest in the same measure.
+void Weight::pack_int8(long group, long index, const char* const* rows) {
+  const int pair = pair_of(dtype);
+  const long stride = round_up(k, pair);
+  std::vector<int8_t> whole(kPanel * stride, 0);
+  const char* from[kPanel];
+  for (long column = 0; column < kPanel; ++column) {
+    from[column] = reinterpret_cast<const char*>(&whole[column * stride]);
+    if (!rows[column]) continue;
+    float largest = 0.0f;
+    for (long i = 0; i < k; ++i) largest = std::max(largest, std::fabs(number(dtype, rows[column], i)));
+    const float factor = largest / 127.0f;
+    scales_[(group * panels + index) * kPanel + column] = factor;
+    if (!(factor > 0.0f)) continue;
+    for (long i = 0; i < k; ++i)
+      whole[column * stride + i] = static_cast<int8_t>(std::lrintf(number(dtype, rows[column], i) / factor));
+  }
+  char* to = const_cast<char*>(panel(group, index));
+  if (pair == 2) interleave<uint16_t>(from, stride / 2, k_padded / 2, to);
+  else interleave<uint8_t>(from, stride, k_padded, to);
+}
+
 void Weight::unpack_row(long row, void* out) const {
   const auto [index, column] = place(*this, row);
   const long element = bytes_of(dtype);
   const int pair = pair_of(dtype);
+  if (storage == Storage::kInt8) {
+    const int8_t* numbers = reinterpret_cast<const int8_t*>(panel(0, index));
+    std::vector<int8_t> whole(k);
+    for (long i = 0; i < k; ++i) whole[i] = numbers[packed_index(i, column, kPanel, pair)];
+    isa().scale[static_cast<int>(dtype)](whole.data(), scales(0, index)[column], k, out);
+    return;
+  }
   if (element * pair == 4) pick<uint32_t>(panel(0, index), column, k / pair, out);
   else pick<uint16_t>(panel(0, index), column, k / pair, out);
   // The first half of a pair whose second is no element.

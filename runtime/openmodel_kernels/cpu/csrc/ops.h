@@ -18,32 +18,42 @@ bool use_isa(const char* name);
 // How the halves of a gated weight's product are joined.
 enum class Gate : int { kNone, kSiLU, kGeLU, kClampedSiLU };
 
+// How a weight's numbers are stored: as they came, or as whole numbers from -127 to 127 with a factor a row.
+enum class Storage : int { kAsIs, kInt8 };
+
 // A weight, or one a group (expert), in panels (layout.h). With a gate, rows are all gates, then all ups. `bias`: a number
 // a row of each group, or null.
 class Weight {
  public:
-  Weight(Dtype dtype, long groups, long rows, long k, Gate gate, const float* bias);
+  Weight(Dtype dtype, long groups, long rows, long k, Gate gate, const float* bias, Storage storage);
   // Takes the rows of one group, [rows][k]; not thread-safe.
   void pack(long group, const void* dense);
   // Row `row` of group 0 as it was packed, [k].
   void unpack_row(long row, void* out) const;
   const char* panel(long group, long index) const { return data_.get() + (group * panels + index) * panel_bytes; }
   // In the order of the panel's columns, or null.
-  const float* bias(long group, long index) const {
-    return bias_.empty() ? nullptr : bias_.data() + (group * panels + index) * kPanel;
+  const float* bias(long group, long index) const { return of_panel(bias_, group, index); }
+  const float* scales(long group, long index) const { return of_panel(scales_, group, index); }
+  long bytes() const {
+    return groups * panels * panel_bytes + static_cast<long>((bias_.size() + scales_.size()) * sizeof(float));
   }
-  long bytes() const { return groups * panels * panel_bytes + static_cast<long>(bias_.size() * sizeof(float)); }
 
   const Dtype dtype;
   const long groups, rows, k, k_padded;
   const Gate gate;
   const bool gated;
+  const Storage storage;
   const long panels, panel_bytes;
   const long out_columns;  // of the product with its epilogue
 
  private:
+  const float* of_panel(const std::vector<float>& numbers, long group, long index) const {
+    return numbers.empty() ? nullptr : numbers.data() + (group * panels + index) * kPanel;
+  }
+  void pack_int8(long group, long index, const char* const* rows);
+
   std::shared_ptr<char> data_;
-  std::vector<float> bias_;
+  std::vector<float> bias_, scales_;
 };
 
 // Rows [begin, end) of the input go to `group`.
