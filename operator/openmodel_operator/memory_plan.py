@@ -1,0 +1,206 @@
+"""What each rank of a group needs in memory, and whether it has it: from shapes, before an accelerator is asked for.
+
+Pure. Knows numbers of a model and of a device; knows neither checkpoints nor pods. Attention is replicated on every
+rank (data-parallel), experts are divided among them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+_MAX_RANKS = 16
+_GIB = 1 << 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelShape:
+    """A model, as far as memory goes; counts are of numbers, not bytes."""
+
+    replicated: int
+    """Weights that every rank holds: embedding, head, attention, norms, routers, dense and shared blocks."""
+    exact: int = 0
+    """Those of them that no quantization touches: routers, norms, biases."""
+    expert: int = 0
+    """Weights of one expert of one layer."""
+    experts: int = 0
+    """Routed experts of a layer; 0 for a dense model."""
+    routed_layers: int = 0
+    """Layers that have experts."""
+    experts_per_token: int = 0
+    """Experts that a token goes to."""
+    hidden_size: int
+    vocab_size: int
+    cached_per_token: int
+    """What the cache holds of a token, over all layers."""
+    step_per_token: int
+    """The most that a step holds of a token on its way through a layer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryRequest:
+    """What is asked for."""
+
+    memory_bytes: int
+    """Memory of a rank's device, or its share of the pod's."""
+    memory_utilization: float
+    """Share of it that may be used."""
+    ranks: int
+    ranks_per_pod: int = 1
+    redundant_experts: int = 0
+    """Copies of experts in each layer beside the first."""
+    max_model_len: int
+    max_num_seqs: int
+    max_num_batched_tokens: int
+    weight_bytes: float = 2.0
+    """Bytes of a number of a matrix: 2 for bfloat16 and what is expanded to it, 1 for int8."""
+    element_bytes: int = 2
+    """Bytes of a number on its way, and in the cache."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryBill:
+    """A rank's memory, in bytes; the fields add up to what the device has."""
+
+    weights: int
+    activations: int
+    exchange: int
+    """Tokens on their way to experts of other ranks, and back."""
+    failover: int
+    """Room for the experts of a rank that is lost."""
+    kv_cache: int
+    reserved: int
+    """What `memoryUtilization` leaves to others."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryPlan:
+    """It fits."""
+
+    bill: MemoryBill
+    kv_cache_tokens: int
+    """Tokens that the cache of one rank holds."""
+    read_bytes: int
+    """What a rank reads of the weights when it starts."""
+    survives_process_loss: bool
+    """The other ranks have room for the experts of one that is lost."""
+    survives_pod_loss: bool
+    """And for those of a whole pod."""
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DoesNotFit:
+    """It does not, by how much, and what would."""
+
+    missing_bytes: int
+    """What a rank lacks."""
+    reason: str
+
+
+def plan_memory(shape: ModelShape, request: MemoryRequest) -> MemoryPlan | DoesNotFit:
+    """The bill of a rank; room to survive the loss of a pod, or of a process, is taken where there is some.
+
+    What is left after weights and buffers becomes cache, which must hold one sequence of the longest length.
+    """
+    for lost in sorted({request.ranks_per_pod, 1, 0}, reverse=True):
+        if lost and (not shape.experts or lost >= request.ranks):
+            continue
+        plan = _plan(shape, request, lost)
+        if plan is not None:
+            return plan
+    return _does_not_fit(shape, request)
+
+
+def weights_per_rank(shape: ModelShape, request: MemoryRequest, ranks: int) -> int:
+    """Bytes of the weights of one of so many ranks."""
+    slots = -(-(shape.experts + request.redundant_experts) // ranks) if shape.experts else 0
+    matrices = shape.replicated - shape.exact + slots * shape.routed_layers * shape.expert
+    return int(matrices * request.weight_bytes) + shape.exact * request.element_bytes
+
+
+def _plan(shape: ModelShape, request: MemoryRequest, lost: int) -> MemoryPlan | None:
+    bill, needed = _bill(shape, request, lost)
+    if bill.kv_cache < needed:
+        return None
+    tokens = bill.kv_cache // (shape.cached_per_token * request.element_bytes)
+    if not shape.experts:
+        survival = "a dense model has nothing to take over: each rank is a group of its own"
+    elif lost:
+        what = f"a pod of {lost} ranks" if lost > 1 else "a rank"
+        survival = f"{request.ranks - lost} ranks have room for the experts of {what} that is lost"
+    elif request.ranks > 1:
+        survival = "the loss of a rank stops the group: the others have no room for its experts"
+    else:
+        survival = "the loss of the only rank stops the group"
+    return MemoryPlan(
+        bill=bill,
+        kv_cache_tokens=tokens,
+        read_bytes=bill.weights,
+        survives_process_loss=lost >= 1,
+        survives_pod_loss=lost >= request.ranks_per_pod,
+        reason=f"{_gib(bill.weights)} of weights and room for {tokens} cached tokens a rank; {survival}",
+    )
+
+
+def _bill(shape: ModelShape, request: MemoryRequest, lost: int) -> tuple[MemoryBill, int]:
+    """The bill with room for the experts of `lost` ranks, and the cache that one longest sequence needs."""
+    usable = int(request.memory_bytes * request.memory_utilization)
+    weights = weights_per_rank(shape, request, request.ranks)
+    # Redundant copies need not be kept by those that are left.
+    spare = replace(request, redundant_experts=0)
+    failover = max(weights_per_rank(shape, spare, request.ranks - lost) - weights, 0) if lost else 0
+    logits = 3 * 4 * request.max_num_seqs * shape.vocab_size
+    activations = request.max_num_batched_tokens * shape.step_per_token * request.element_bytes + logits
+    exchange = 0
+    if request.ranks > 1 and shape.experts:
+        slots = request.max_num_batched_tokens * shape.experts_per_token
+        exchange = 2 * slots * shape.hidden_size * request.element_bytes
+    kv_cache = max(usable - weights - activations - exchange - failover, 0)
+    bill = MemoryBill(
+        weights=weights,
+        activations=activations,
+        exchange=exchange,
+        failover=failover,
+        kv_cache=kv_cache,
+        reserved=request.memory_bytes - usable,
+    )
+    return bill, request.max_model_len * shape.cached_per_token * request.element_bytes
+
+
+def _does_not_fit(shape: ModelShape, request: MemoryRequest) -> DoesNotFit:
+    bill, needed = _bill(shape, request, 0)
+    usable = request.memory_bytes - bill.reserved
+    wanted = bill.weights + bill.activations + bill.exchange + needed
+    return DoesNotFit(
+        missing_bytes=wanted - usable,
+        reason=(
+            f"does not fit: a rank needs {_gib(bill.weights)} for weights, "
+            f"{_gib(bill.activations + bill.exchange)} for a step and {_gib(needed)} for the cache of one sequence of "
+            f"{request.max_model_len} tokens, together {_gib(wanted)}, and has {_gib(usable)} of "
+            f"{_gib(request.memory_bytes)} at memoryUtilization {request.memory_utilization}. {_remedy(shape, request)}"
+        ),
+    )
+
+
+def _remedy(shape: ModelShape, request: MemoryRequest) -> str:
+    """What would fit, the smallest changes first."""
+    remedies = []
+    bill, _ = _bill(shape, request, 0)
+    if shorter := bill.kv_cache // (shape.cached_per_token * request.element_bytes):
+        remedies.append(f"engine.maxModelLen of at most {shorter}")
+    if shape.experts:
+        more = range(request.ranks + 1, _MAX_RANKS + 1)
+        enough = next((ranks for ranks in more if _plan(shape, replace(request, ranks=ranks), 0)), None)
+        if enough:
+            remedies.append(f"parallelism.expert of at least {enough}")
+    if request.weight_bytes > 1 and _plan(shape, replace(request, weight_bytes=1.0), 0):
+        remedies.append("engine.quantization int8")
+    _, needed = _bill(shape, request, 0)
+    wanted = (bill.weights + bill.activations + bill.exchange + needed) / request.memory_utilization
+    remedies.append(f"{_gib(int(wanted) + 1)} of memory a rank")
+    return f"It fits with {', or with '.join(remedies)}"
+
+
+def _gib(count: int) -> str:
+    """Rounded up to a tenth: what is said to be enough is."""
+    return f"{-(-count * 10 // _GIB) / 10:.1f} GiB"
