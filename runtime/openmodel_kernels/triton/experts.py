@@ -11,7 +11,7 @@ import triton.language as tl  # type: ignore[import-untyped]
 from torch import Tensor
 
 from openmodel_kernels.triton.jit import device_function, kernel, launch, power_of_two, tiles, whole
-from openmodel_kernels.triton.product import GATES, TILES, multiply_tile, place_tile
+from openmodel_kernels.triton.product import GATES, multiply_tile, place_tile, tile_of
 from openmodel_kernels.triton.routing import SortedSlots
 from openmodel_kernels.triton.weight import DeviceWeight, check_input
 
@@ -118,7 +118,7 @@ def multiply_experts(x_TD: Tensor, weight: DeviceWeight, slots: SortedSlots, *, 
     """
     check_input(x_TD, weight)
     count, (experts, top_k) = slots.order_R.shape[0], (weight.weight.shape[0], slots.places_TK.shape[1])
-    tile = TILES[x_TD.dtype]
+    tile = tile_of(x_TD.dtype, int8=weight.scale is not None)
     # Every expert with slots begins a tile of its own.
     tile_rows = count // tile["BLOCK_M"] + min(experts, count)
     out_RN = x_TD.new_empty((count, weight.columns))

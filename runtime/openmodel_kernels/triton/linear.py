@@ -7,7 +7,7 @@ import triton.language as tl  # type: ignore[import-untyped]
 from torch import Tensor
 
 from openmodel_kernels.triton.jit import kernel, launch, tiles, whole
-from openmodel_kernels.triton.product import GATES, TILES, multiply_tile, place_tile
+from openmodel_kernels.triton.product import GATES, multiply_tile, place_tile, tile_of
 from openmodel_kernels.triton.weight import DeviceWeight, check_input
 
 
@@ -53,7 +53,7 @@ def linear(x_TD: Tensor, weight: DeviceWeight, residual_TN: Tensor | None, dtype
     out_TN = x_TD.new_empty((x_TD.shape[0], weight.columns), dtype=dtype)
     if residual_TN is not None and residual_TN.shape != out_TN.shape:
         raise ValueError("residual must have the output's shape")
-    tile = TILES[x_TD.dtype]
+    tile = tile_of(x_TD.dtype, int8=weight.scale is not None)
     launch(
         linear_kernel,
         (tiles(x_TD.shape[0], tile["BLOCK_M"]) * tiles(weight.columns, tile["BLOCK_N"]),),

@@ -19,7 +19,15 @@ from openmodel_kernels.triton.jit import device_function, dot
 # with few rows the time goes into reading the weight whatever the tile. Chosen on paper, not measured.
 _HALF = {"BLOCK_M": 64, "BLOCK_N": 64, "BLOCK_K": 64, "num_warps": 4, "num_stages": 4}
 _FULL = {"BLOCK_M": 32, "BLOCK_N": 64, "BLOCK_K": 32, "num_warps": 4, "num_stages": 2}
-TILES: dict[torch.dtype, dict[str, Any]] = {torch.bfloat16: _HALF, torch.float16: _HALF, torch.float32: _FULL}
+# Numbers of eight bits are widened on their way, which takes registers.
+_FULL_INT8 = _FULL | {"BLOCK_N": 32}
+
+
+def tile_of(dtype: torch.dtype, *, int8: bool) -> dict[str, Any]:
+    """The tile of a product with activations of this dtype."""
+    if dtype != torch.float32:
+        return _HALF
+    return _FULL_INT8 if int8 else _FULL
 
 
 # e to the power of it is still a number.
@@ -50,6 +58,16 @@ def place_tile(rows: tl.tensor, columns: tl.tensor, GROUP: tl.constexpr) -> tl.t
     height = tl.minimum(rows - first, GROUP)
     within = program % (GROUP * columns)
     return first + within % height, within // height
+
+
+@device_function
+def load_weight(w_ptr: tl.tensor, mask: tl.tensor, dtype: tl.constexpr, INT8: tl.constexpr) -> tl.tensor:
+    """A tile of the weight in the dtype that it is multiplied in."""
+    w = tl.load(w_ptr, mask=mask, other=0)
+    if INT8:
+        # Whole numbers, which every dtype holds; by float32, for the interpreter makes no brain floats of them.
+        w = w.to(tl.float32).to(dtype)
+    return w
 
 
 @device_function
@@ -87,10 +105,9 @@ def multiply_tile(  # noqa: PLR0913
             x_mask = has_row_M[:, None] & (start + k_K < inner)[None, :]
             w_mask = has_column_N[None, :] & (start + k_K < inner)[:, None]
         x = tl.load(x_MK + start, mask=x_mask, other=0.0)
-        # Numbers of eight bits are whole ones, which every dtype holds.
-        sums_MN = dot(x, tl.load(w_KN + start, mask=w_mask, other=0).to(x.dtype), sums_MN)
+        sums_MN = dot(x, load_weight(w_KN + start, w_mask, x.dtype, HAS_SCALE), sums_MN)
         if GATE:
-            ups_MN = dot(x, tl.load(w_KN + up_offset + start, mask=w_mask, other=0).to(x.dtype), ups_MN)
+            ups_MN = dot(x, load_weight(w_KN + up_offset + start, w_mask, x.dtype, HAS_SCALE), ups_MN)
     if HAS_SCALE:
         sums_MN *= tl.load(scale_ptr + column_N, mask=has_column_N, other=0.0)[None, :]
         if GATE:

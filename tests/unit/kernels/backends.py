@@ -46,5 +46,10 @@ def backend(name: str, threads: int = 2) -> Kernels:
     return kernels
 
 
+def use_best_capability() -> None:
+    """What the compiled backend uses where nobody chose."""
+    _cpu.use_capability(CAPABILITIES[0])
+
+
 all_backends = pytest.mark.parametrize("name", BACKENDS)
 all_dtypes = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: str(dtype).removeprefix("torch."))

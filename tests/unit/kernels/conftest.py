@@ -6,9 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from openmodel_kernels.cpu import _cpu
-
-from .backends import CAPABILITIES, TRITON, TRITON_DEVICE
+from .backends import TRITON, TRITON_DEVICE, use_best_capability
 
 
 @pytest.fixture(autouse=True)
@@ -26,4 +24,4 @@ def _device(request: pytest.FixtureRequest) -> Iterator[None]:
 def _best_capability() -> Iterator[None]:
     """The process goes on with the kernels that it began with."""
     yield
-    _cpu.use_capability(CAPABILITIES[0])
+    use_best_capability()

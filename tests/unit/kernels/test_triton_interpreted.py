@@ -17,7 +17,7 @@ import pytest
 from .backends import INTERPRETED, TRITON
 
 HERE = Path(__file__).parent
-MODULES = [HERE / name for name in ("test_meaning.py", "test_invariance.py", "test_triton_tiles.py")]
+MODULES = [*sorted(HERE.glob("test_meaning*.py")), HERE / "test_invariance.py", HERE / "test_triton_tiles.py"]
 
 
 @pytest.mark.skipif(INTERPRETED, reason="this is the interpreter's process")

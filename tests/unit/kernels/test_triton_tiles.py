@@ -8,7 +8,8 @@ import torch
 from openmodel_kernels.interface import AttentionRule, Gate, RoutingRule, SequenceRows
 
 from .backends import BACKENDS, TRITON, backend
-from .test_meaning import close, plain_attention
+from .plain import close
+from .test_meaning_attention import plain_attention
 
 only_triton = pytest.mark.parametrize("name", [parameter for parameter in BACKENDS if TRITON in parameter.values])
 
