@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 import pytest
 
-from contract.infer_requests import Requests, request, streamed
+from contract.infer_requests import Requests, request, streamed, text_of
 from contract.runtime_server import RuntimeServer, long_llama, until
 from openmodel_protos import grpc_service_pb2 as pb
 from openmodel_runtime.errors import EXIT_START_FAILED
@@ -116,6 +116,22 @@ def test_three_ranks_that_die_before_they_have_loaded_end_the_runtime(
         assert "died 3 times in a row before its model was loaded" in server.log.read_text()
     finally:
         server.close()
+
+
+def test_weights_in_eight_bits_take_less_and_answer(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    sizes, texts = [], []
+    for flag in ("--quantization=auto", "--quantization=int8"):
+        server = RuntimeServer(tiny_checkpoint, tmp_path, [flag])
+        try:
+            server.wait_until_ready()
+            with server.stub() as stub:
+                config = stub.ModelConfig(pb.ModelConfigRequest(name="tiny")).config
+                sizes.append(int(config.parameters["weight_bytes"].string_value))
+                texts.append(text_of(stub.ModelInfer(request())))
+        finally:
+            server.close()
+    assert sizes[1] < 0.4 * sizes[0]
+    assert all(texts)
 
 
 def test_a_runtime_that_is_still_loading_ends_at_once(tiny_checkpoint: Path, tmp_path: Path) -> None:
