@@ -177,16 +177,16 @@ def _does_not_fit(shape: ModelShape, request: MemoryRequest) -> DoesNotFit:
             f"does not fit: a rank needs {_gib(bill.weights)} for weights, "
             f"{_gib(bill.activations + bill.exchange)} for a step and {_gib(needed)} for the cache of one sequence of "
             f"{request.max_model_len} tokens, together {_gib(wanted)}, and has {_gib(usable)} of "
-            f"{_gib(request.memory_bytes)} at memoryUtilization {request.memory_utilization}. {_remedy(shape, request)}"
+            f"{_gib(request.memory_bytes)} at memoryUtilization {request.memory_utilization}. "
+            f"{_remedy(shape, request, bill.kv_cache, wanted)}"
         ),
     )
 
 
-def _remedy(shape: ModelShape, request: MemoryRequest) -> str:
-    """What would fit, the smallest changes first."""
+def _remedy(shape: ModelShape, request: MemoryRequest, kv_cache: int, wanted: int) -> str:
+    """What would fit, the smallest changes first, where so many bytes are left for the cache and so many are wanted."""
     remedies = []
-    bill, _ = _bill(shape, request, 0)
-    if shorter := bill.kv_cache // (shape.cached_per_token * request.element_bytes):
+    if shorter := kv_cache // (shape.cached_per_token * request.element_bytes):
         remedies.append(f"engine.maxModelLen of at most {shorter}")
     if shape.experts:
         more = range(request.ranks + 1, _MAX_RANKS + 1)
@@ -195,9 +195,7 @@ def _remedy(shape: ModelShape, request: MemoryRequest) -> str:
             remedies.append(f"parallelism.expert of at least {enough}")
     if request.weight_bytes > 1 and _plan(shape, replace(request, weight_bytes=1.0), 0):
         remedies.append("engine.quantization int8")
-    _, needed = _bill(shape, request, 0)
-    wanted = (bill.weights + bill.activations + bill.exchange + needed) / request.memory_utilization
-    remedies.append(f"{_gib(int(wanted) + 1)} of memory a rank")
+    remedies.append(f"{_gib(int(wanted / request.memory_utilization) + 1)} of memory a rank")
     return f"It fits with {', or with '.join(remedies)}"
 
 

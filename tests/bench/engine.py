@@ -10,7 +10,6 @@ import argparse
 import json
 import os
 import signal
-import subprocess
 import sys
 import tempfile
 from contextlib import ExitStack
@@ -18,6 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from bench.measure.checkpoints import build_models
 from bench.measure.client import run_round
 from bench.measure.comparison import OURS, Measured, make_medians, make_rows, tokens_per_s
 from bench.measure.cpu import peak_resident_bytes
@@ -25,7 +25,7 @@ from bench.measure.limits import highest, measure_limits
 from bench.measure.prompts import PROMPT_TOKENS, PromptSource
 from bench.measure.roofline import ModelShape
 from bench.measure.runtime import RuntimeProcess
-from bench.peers.catalog import PEERS, ROOT, Peer
+from bench.peers.catalog import PEERS, Peer
 from bench.peers.install import PeerUnavailable, install, model_file
 from bench.peers.process import PeerFailed, PeerProcess
 from bench.peers.turns import Turns
@@ -44,8 +44,7 @@ def main() -> None:
     threads = len(os.sched_getaffinity(0))
     # Before and after: a limit is the most that was ever seen.
     found = [measure_limits(threads)]
-    build = [sys.executable, str(ROOT / "hack" / "models" / "build.py")]
-    models = Path(subprocess.run(build, check=True, stdout=subprocess.PIPE, text=True).stdout.strip())
+    models = build_models()
     bench = EngineBench(options, threads)
     for model in options.models:
         bench.measure_model(models / model)

@@ -1,7 +1,6 @@
-"""Blocks that decoder-only models share: attention, dense and routed feed-forward, and the stack of them.
+"""Blocks that decoder-only models share: attention, dense and routed feed-forward, and a layer of both.
 
-T tokens of a step (all sequences one after another), D hidden dimension, H query heads, G key/value heads,
-C head dimension, S rows whose next token is wanted, V vocabulary.
+T tokens of a step (all sequences one after another), D hidden dimension, H query heads, C head dimension.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from openmodel_runtime.checkpoint.model_config import ModelConfig
+from openmodel_runtime.checkpoint.model_config import FeedForwardConfig, ModelConfig
 from openmodel_runtime.models.family import WeightPart
 
 
@@ -19,6 +19,9 @@ class BlockNames:
     norm_weight: str = "weight"
 
 
+LLAMA_NAMES = BlockNames()
+
+
 def stem_weights(config: ModelConfig, norm_weight: str = "weight") -> Iterator[WeightPart]:
     """Embedding, last norm, head."""
     yield WeightPart("model.embed_tokens.weight", "embedding.weight")
@@ -27,17 +30,22 @@ def stem_weights(config: ModelConfig, norm_weight: str = "weight") -> Iterator[W
         yield WeightPart("lm_head.weight", "head.weight")
 
 
-def attention_weights(config: ModelConfig, names: BlockNames | None = None) -> Iterator[WeightPart]:
-    """Norms and attention of all blocks."""
-    names = names or BlockNames()
-    attention = config.attention
-    q_dim, kv_dim = attention.heads * attention.head_dim, attention.kv_heads * attention.head_dim
-    parts = {"q": slice(0, q_dim), "k": slice(q_dim, q_dim + kv_dim), "v": slice(q_dim + kv_dim, None)}
+def norm_weights(config: ModelConfig, names: BlockNames = LLAMA_NAMES) -> Iterator[WeightPart]:
+    """The norms before attention and feed-forward of all blocks."""
     for layer in range(config.num_layers):
         theirs, ours = f"model.layers.{layer}", f"blocks.{layer}"
         yield WeightPart(f"{theirs}.{names.attention_norm}.{names.norm_weight}", f"{ours}.attention_norm.weight")
         yield WeightPart(f"{theirs}.{names.feed_forward_norm}.{names.norm_weight}", f"{ours}.feed_forward_norm.weight")
-        theirs, ours = f"{theirs}.{names.attention}", f"{ours}.attention"
+
+
+def attention_weights(config: ModelConfig, names: BlockNames = LLAMA_NAMES) -> Iterator[WeightPart]:
+    """Norms and attention of all blocks."""
+    yield from norm_weights(config, names)
+    attention = config.attention
+    q_dim, kv_dim = attention.heads * attention.head_dim, attention.kv_heads * attention.head_dim
+    parts = {"q": slice(0, q_dim), "k": slice(q_dim, q_dim + kv_dim), "v": slice(q_dim + kv_dim, None)}
+    for layer in range(config.num_layers):
+        theirs, ours = f"model.layers.{layer}.{names.attention}", f"blocks.{layer}.attention"
         for name, rows in parts.items():
             yield WeightPart(f"{theirs}.{name}_proj.weight", f"{ours}.qkv.weight", (rows,))
             if attention.qkv_bias:
@@ -54,15 +62,18 @@ def attention_weights(config: ModelConfig, names: BlockNames | None = None) -> I
 
 def dense_weights(config: ModelConfig) -> Iterator[WeightPart]:
     """The feed-forward blocks of the layers without experts."""
-    width = config.feed_forward.intermediate_size
-    halves = {"gate": slice(0, width), "up": slice(width, None)}
-    kinds = ("weight", "bias") if config.feed_forward.bias else ("weight",)
     for layer in sorted(set(range(config.num_layers)) - config.routed_layers):
-        theirs, ours = f"model.layers.{layer}.mlp", f"blocks.{layer}.feed_forward"
-        for kind in kinds:
-            for name, rows in halves.items():
-                yield WeightPart(f"{theirs}.{name}_proj.{kind}", f"{ours}.gate_up.{kind}", (rows,))
-            yield WeightPart(f"{theirs}.down_proj.{kind}", f"{ours}.down.{kind}")
+        yield from gated_weights(f"model.layers.{layer}.mlp", f"blocks.{layer}.feed_forward", config.feed_forward)
+
+
+def gated_weights(theirs: str, ours: str, config: FeedForwardConfig) -> Iterator[WeightPart]:
+    """One gated feed-forward block."""
+    width = config.intermediate_size
+    halves = {"gate": slice(0, width), "up": slice(width, None)}
+    for kind in ("weight", "bias") if config.bias else ("weight",):
+        for name, rows in halves.items():
+            yield WeightPart(f"{theirs}.{name}_proj.{kind}", f"{ours}.gate_up.{kind}", (rows,))
+        yield WeightPart(f"{theirs}.down_proj.{kind}", f"{ours}.down.{kind}")
 
 
 def expert_weights(

@@ -81,9 +81,14 @@ def sliding_windows(fields: ConfigFields, layers: int) -> tuple[int | None, ...]
     return tuple(window if kind == _SLIDING else None for kind in types)
 
 
+def rope_fields(fields: ConfigFields) -> ConfigFields:
+    """Where rotary scaling stands: `rope_parameters`, or `rope_scaling` of older checkpoints."""
+    return fields.object("rope_parameters" if fields.has("rope_parameters") else "rope_scaling")
+
+
 def rotary_config(fields: ConfigFields, dim: int) -> RotaryConfig:
     """`rope_parameters`, or `rope_theta` and `rope_scaling` of older checkpoints."""
-    rope = fields.object("rope_parameters" if fields.has("rope_parameters") else "rope_scaling")
+    rope = rope_fields(fields)
     theta = rope.number("rope_theta", fields.number("rope_theta", 10000.0))
     name = rope.text("rope_type", rope.text("type", "default"))
     if name not in list(RotaryScaling):
@@ -131,8 +136,11 @@ def yarn_mscale(factor: float, mscale: float = 1.0) -> float:
     return 0.1 * mscale * math.log(factor) + 1.0 if factor > 1.0 else 1.0
 
 
-def experts_config(fields: ConfigFields, count: str, intermediate_size: str, layers: frozenset[int]) -> ExpertsConfig:
-    """Experts, from the fields that hold their count and their width."""
+def experts_config(
+    fields: ConfigFields, counts: tuple[str, ...], intermediate_size: str, layers: frozenset[int]
+) -> ExpertsConfig:
+    """Experts, from the first of the fields that holds their count, and the one that holds their width."""
+    count = next((name for name in counts if fields.has(name)), counts[-1])
     experts, per_token = fields.size(count), fields.size("num_experts_per_tok")
     if per_token > experts:
         raise CheckpointError(f"config.json: num_experts_per_tok {per_token} is more than {count} {experts}")

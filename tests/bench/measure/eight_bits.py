@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import os
 import statistics
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer
 
+from bench.measure.checkpoints import build_models
 from bench.peers.catalog import ROOT
 from families.ours import Sequences, load
 from openmodel_kernels.cpu.kernels import CpuKernels
@@ -28,9 +26,7 @@ _ROUNDS = 5
 
 def measure_eight_bits(*, text_tokens: int, steps: int) -> dict[str, float]:
     """Ratios of int8 to bfloat16: speed of decoding one stream, and perplexity."""
-    build = [sys.executable, str(ROOT / "hack" / "models" / "build.py")]
-    models = Path(subprocess.run(build, check=True, stdout=subprocess.PIPE, text=True).stdout.strip())
-    folder = models / _MODEL
+    folder = build_models() / _MODEL
     text = "\n\n".join(path.read_text() for path in sorted((ROOT / "docs").rglob("*.md")))
     tokens = Tokenizer.from_file(str(folder / "tokenizer.json")).encode(text, add_special_tokens=False).ids
     kernels = CpuKernels()

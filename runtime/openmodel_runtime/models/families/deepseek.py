@@ -21,10 +21,16 @@ from openmodel_runtime.checkpoint.model_config import (
     ModelConfig,
     RotaryScaling,
 )
-from openmodel_runtime.models.checkpoint_names import dense_weights, expert_weights, stem_weights
+from openmodel_runtime.models.checkpoint_names import (
+    dense_weights,
+    expert_weights,
+    gated_weights,
+    norm_weights,
+    stem_weights,
+)
 from openmodel_runtime.models.family import ModelFamily, WeightPart
 from openmodel_runtime.models.latent_attention import pairs_to_halves, split_key_value
-from openmodel_runtime.models.standard_config import experts_config, rotary_config, standard_config, yarn_mscale
+from openmodel_runtime.models.standard_config import experts_config, rope_fields, standard_config, yarn_mscale
 
 _GROUP_LIMITED, _WITH_BIAS = "group_limited_greedy", "noaux_tc"
 
@@ -33,10 +39,9 @@ def _configure(fields: ConfigFields, *, third: bool) -> ModelConfig:
     config = standard_config(fields, quantization=("fp8",))
     attention = _attention(fields, config)
     first = int(fields.number("first_k_dense_replace", 0))
-    count = "n_routed_experts" if fields.has("n_routed_experts") else "num_local_experts"
     routed = frozenset(range(first, config.num_layers))
-    experts = experts_config(fields, count, "moe_intermediate_size", routed)
-    rope = fields.object("rope_parameters" if fields.has("rope_parameters") else "rope_scaling")
+    experts = experts_config(fields, ("n_routed_experts", "num_local_experts"), "moe_intermediate_size", routed)
+    rope = rope_fields(fields)
     if config.rotary.scaling is RotaryScaling.YARN and rope.number("mscale_all_dim", 0.0):
         raised = yarn_mscale(config.rotary.factor, rope.number("mscale_all_dim"))
         attention = replace(attention, scale=attention.scale * raised * raised)
@@ -44,7 +49,7 @@ def _configure(fields: ConfigFields, *, third: bool) -> ModelConfig:
     return replace(
         config,
         attention=attention,
-        rotary=rotary_config(fields, attention.latent.rotary_dim),
+        rotary=replace(config.rotary, dim=attention.latent.rotary_dim),
         experts=_experts(fields, experts, third=third),
         ignored=tuple(
             f"model.layers.{config.num_layers + extra}."
@@ -72,41 +77,36 @@ def _experts(fields: ConfigFields, experts: ExpertsConfig, *, third: bool) -> Ex
         experts,
         scale=fields.number("routed_scaling_factor", 1.0),
         shared=FeedForwardConfig(intermediate_size=shared),
-        renormalize=fields.flag("norm_topk_prob", third),
+        # The second never renormalizes, whatever its file says: transformers and the published code do the same.
+        renormalize=fields.flag("norm_topk_prob", third) and third,
     )
     grouped = replace(experts, groups=fields.size("n_group", 1), top_groups=fields.size("topk_group", 1))
     if third:
         fields.must_be("topk_method", _WITH_BIAS)
         return replace(grouped, group_best=2, scoring="sigmoid", selection_bias=True)
-    # The second never renormalizes, whatever its file says: transformers and the published code do the same.
     method = fields.must_be("topk_method", "greedy", _GROUP_LIMITED)
-    return replace(grouped if method == _GROUP_LIMITED else experts, renormalize=False)
+    return grouped if method == _GROUP_LIMITED else experts
 
 
 def _weights(config: ModelConfig) -> Iterator[WeightPart]:
     assert config.experts is not None
+    assert config.experts.shared is not None
     yield from stem_weights(config)
+    yield from norm_weights(config)
     for layer in range(config.num_layers):
-        yield from _attention_weights(config, f"model.layers.{layer}", f"blocks.{layer}")
+        yield from _attention_weights(config, f"model.layers.{layer}.self_attn", f"blocks.{layer}.attention")
     yield from dense_weights(config)
     yield from expert_weights(config, "mlp")
-    width = slice(0, config.experts.shared.intermediate_size) if config.experts.shared else slice(0, 0)
     for layer in sorted(config.experts.layers):
         theirs, ours = f"model.layers.{layer}.mlp", f"blocks.{layer}.feed_forward"
         if config.experts.selection_bias:
             yield WeightPart(f"{theirs}.gate.e_score_correction_bias", f"{ours}.selection_bias")
-        theirs = f"{theirs}.shared_experts"
-        yield WeightPart(f"{theirs}.gate_proj.weight", f"{ours}.shared.gate_up.weight", (width,))
-        yield WeightPart(f"{theirs}.up_proj.weight", f"{ours}.shared.gate_up.weight", (slice(width.stop, None),))
-        yield WeightPart(f"{theirs}.down_proj.weight", f"{ours}.shared.down.weight")
+        yield from gated_weights(f"{theirs}.shared_experts", f"{ours}.shared", config.experts.shared)
 
 
 def _attention_weights(config: ModelConfig, theirs: str, ours: str) -> Iterator[WeightPart]:
     latent, heads = config.attention.latent, config.attention.heads
     assert latent is not None
-    yield WeightPart(f"{theirs}.input_layernorm.weight", f"{ours}.attention_norm.weight")
-    yield WeightPart(f"{theirs}.post_attention_layernorm.weight", f"{ours}.feed_forward_norm.weight")
-    theirs, ours = f"{theirs}.self_attn", f"{ours}.attention"
     query = f"{theirs}.q_proj.weight"
     if latent.query_rank is not None:
         query = f"{theirs}.q_b_proj.weight"

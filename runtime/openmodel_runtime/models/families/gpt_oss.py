@@ -11,7 +11,7 @@ from dataclasses import replace
 from torch import Tensor
 
 from openmodel_runtime.checkpoint.config_fields import ConfigFields
-from openmodel_runtime.checkpoint.model_config import FeedForwardConfig, ModelConfig
+from openmodel_runtime.checkpoint.model_config import ModelConfig
 from openmodel_runtime.errors import UnsupportedModel
 from openmodel_runtime.models.checkpoint_names import attention_weights, stem_weights
 from openmodel_runtime.models.family import ModelFamily, WeightPart
@@ -33,8 +33,9 @@ def _configure(fields: ConfigFields) -> ModelConfig:
         windows = tuple(window if layer % 2 == 0 else None for layer in range(config.num_layers))
     biased = fields.flag("attention_bias", True)
     attention = replace(config.attention, sinks=True, windows=windows, qkv_bias=biased, out_bias=biased)
-    experts = experts_config(fields, "num_local_experts", "intermediate_size", frozenset(range(config.num_layers)))
-    expert = FeedForwardConfig(intermediate_size=config.feed_forward.intermediate_size, gate="swigluoai", bias=True)
+    layers = frozenset(range(config.num_layers))
+    experts = experts_config(fields, ("num_local_experts",), "intermediate_size", layers)
+    expert = replace(experts.expert, gate="swigluoai", bias=True)
     return replace(config, attention=attention, experts=replace(experts, expert=expert, router_bias=True))
 
 

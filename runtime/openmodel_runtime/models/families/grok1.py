@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from openmodel_runtime.checkpoint.config_fields import ConfigFields
-from openmodel_runtime.checkpoint.model_config import FeedForwardConfig, ModelConfig
+from openmodel_runtime.checkpoint.model_config import ModelConfig
 from openmodel_runtime.models.checkpoint_names import BlockNames, attention_weights, expert_weights, stem_weights
 from openmodel_runtime.models.family import ModelFamily, WeightPart
 from openmodel_runtime.models.standard_config import experts_config, standard_config
@@ -29,8 +29,8 @@ def _configure(fields: ConfigFields) -> ModelConfig:
         scale=fields.number("attn_output_multiplier", 0.08838834764831845),
         softcap=fields.number("max_attn_value", 30.0),
     )
-    experts = experts_config(fields, "num_experts", "intermediate_size", frozenset(range(config.num_layers)))
-    expert = FeedForwardConfig(intermediate_size=config.feed_forward.intermediate_size, gate="gelu_tanh")
+    experts = experts_config(fields, ("num_experts",), "intermediate_size", frozenset(range(config.num_layers)))
+    expert = replace(experts.expert, gate="gelu_tanh")
     return replace(
         config,
         rms_norm_eps=fields.number("rms_norm_eps", 1e-5),

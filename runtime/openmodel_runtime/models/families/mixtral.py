@@ -15,7 +15,7 @@ from openmodel_runtime.models.standard_config import experts_config, standard_co
 def _configure(fields: ConfigFields) -> ModelConfig:
     config = standard_config(fields)
     layers = frozenset(range(config.num_layers))
-    return replace(config, experts=experts_config(fields, "num_local_experts", "intermediate_size", layers))
+    return replace(config, experts=experts_config(fields, ("num_local_experts",), "intermediate_size", layers))
 
 
 def _weights(config: ModelConfig) -> Iterator[WeightPart]:

@@ -23,8 +23,7 @@ def _configure(fields: ConfigFields) -> ModelConfig:
     attention = replace(config.attention, norm_heads=True, windows=(window,) * config.num_layers)
     layers = _routed_layers(fields, config.num_layers)
     # Newer files have the name that most families use.
-    count = "num_experts" if fields.has("num_experts") else "num_local_experts"
-    experts = experts_config(fields, count, "moe_intermediate_size", layers)
+    experts = experts_config(fields, ("num_experts", "num_local_experts"), "moe_intermediate_size", layers)
     # Published checkpoints say true; the default is the library's.
     experts = replace(experts, renormalize=fields.flag("norm_topk_prob", False))
     return replace(config, attention=attention, experts=experts)
