@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import msgspec
 
+from openmodel_runtime.errors import InternalError, InvalidRequest, OutOfMemory, RequestError, Unsupported
+
 MAX_SEED = 2**64 - 1
 
 
@@ -38,6 +40,8 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
     """Tokens that end the completion, beside the model's own."""
     ignore_eos: bool = False
     """True: the model's own end tokens do not end the completion."""
+    grammar: str = ""
+    """What the completion follows, in llguidance's words; "" for anything."""
     logprobs: int | None = None
     """Log-probabilities wanted with each token: None for none, 0 for the token's own, k for the k likeliest too."""
 
@@ -75,7 +79,21 @@ class TokenOutput(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RequestFailed(msgspec.Struct, frozen=True):
-    """A request that was given up because memory did not suffice."""
+    """A request that was given up: memory did not suffice, or its grammar can not be followed."""
 
     request_id: int
+    error: str
+    """Name of one of `_ERRORS`."""
     message: str
+
+    @classmethod
+    def of(cls, request_id: int, error: RequestError) -> RequestFailed:
+        """Because of an error."""
+        return cls(request_id, type(error).__name__, str(error))
+
+    def to_error(self) -> RequestError:
+        """The error again."""
+        return _ERRORS[self.error](self.message)
+
+
+_ERRORS = {error.__name__: error for error in (InvalidRequest, Unsupported, OutOfMemory, InternalError)}

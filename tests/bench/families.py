@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from bench.measure.eight_bits import measure_eight_bits
+from bench.measure.structured import measure_structured
 from bench.report import write_result
 from families.catalog import MODELS, write_checkpoint
 from families.ours import Sequences, load
@@ -41,7 +42,9 @@ def main() -> None:
         f"int8: decodes {int8['decode_ratio']:.2f} times as fast, perplexity {int8['perplexity_ratio']:.4f} times",
         flush=True,
     )
-    print(write_result("families", rows, int8=int8, real_shapes=sorted([*PUBLISHED, "Grok-1"])))
+    structured = measure_structured(tokens=64 if quick else 128)
+    print(f"structured output: {structured['throughput_ratio']:.3f} of the throughput without", flush=True)
+    print(write_result("families", rows, int8=int8, structured=structured, real_shapes=sorted([*PUBLISHED, "Grok-1"])))
 
 
 def _measure(name: str, folder: Path) -> dict[str, Any]:

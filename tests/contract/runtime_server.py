@@ -89,8 +89,8 @@ class RuntimeServer:
         return self
 
     def rank(self) -> int:
-        """Process id of the rank, which is the front's one child."""
-        (pid,) = self.children()
+        """Process id of the rank; chat templates have a process beside it."""
+        (pid,) = [pid for pid in self.children() if b"openmodel_runtime.rank" in _command(pid)]
         return pid
 
     def children(self) -> list[int]:
@@ -153,6 +153,10 @@ def _serves(stub: health_pb2_grpc.HealthStub) -> bool:
         return bool(stub.Check(health_pb2.HealthCheckRequest(), timeout=10).status == SERVING)
     except grpc.RpcError:
         return False
+
+
+def _command(pid: int) -> bytes:
+    return Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
 def _state(pid: int) -> str:

@@ -12,7 +12,7 @@ from contract.infer_requests import chat, request, text_of, value
 from openmodel_protos import grpc_service_pb2 as pb
 from openmodel_protos import grpc_service_pb2_grpc as pb_grpc
 from openmodel_runtime.front.parse import parse_request
-from openmodel_runtime.front.text import TextModel
+from openmodel_runtime.text.text_model import open_text_model
 
 Stub = pb_grpc.GRPCInferenceServiceStub
 MIXED = "Grüße, 世界! \U0001f468\u200d\U0001f469\u200d\U0001f467 \0 \ufffd"
@@ -38,16 +38,17 @@ def test_what_the_template_refuses_is_the_callers_error(stub: Stub) -> None:
     assert "non-empty JSON list" in refusal(stub, chat())
 
 
-def test_messages_that_render_to_nothing_are_the_callers_error(tiny_checkpoint: Path, tmp_path: Path) -> None:
+async def test_messages_that_render_to_nothing_are_the_callers_error(tiny_checkpoint: Path, tmp_path: Path) -> None:
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (tmp_path / name).write_bytes((tiny_checkpoint / name).read_bytes())
     (tmp_path / "chat_template.jinja").write_text(
         "{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}"
     )
-    text = TextModel(tmp_path)
+    text = open_text_model(tmp_path)
 
     with pytest.raises(Exception, match="empty prompt"):
-        text.encode(parse_request(chat({"role": "system", "content": "Be brief."}), {}))
+        await text.encode(parse_request(chat({"role": "system", "content": "Be brief."}), {}).prompt)
+    await text.close()
 
 
 def test_half_a_surrogate_pair_is_the_callers_error(stub: Stub) -> None:

@@ -10,8 +10,11 @@ from typing import Any
 import torch
 import transformers
 
+from . import grok1_reference as grok1
+
+VOCABULARY = 199
 _SHAPE: dict[str, Any] = {
-    "vocab_size": 199,
+    "vocab_size": VOCABULARY,
     "hidden_size": 96,
     "intermediate_size": 80,
     "num_hidden_layers": 3,
@@ -84,6 +87,12 @@ MODELS = {
         {"sliding_window": 20, "head_dim": 32}
         | {"layer_types": ["full_attention", "sliding_attention", "sliding_attention"]},
     ),
+    "ministral-3": SmallModel(
+        transformers.Ministral3Config,
+        {"head_dim": 32}
+        | {"rope_parameters": _DEEPSEEK_YARN | {"mscale_all_dim": 1.0, "llama_4_scaling_beta": 0.1}}
+        | {"max_position_embeddings": 512},
+    ),
     "mixtral": SmallModel(
         transformers.MixtralConfig, {"num_local_experts": 5, "num_experts_per_tok": 2, "sliding_window": None}
     ),
@@ -149,3 +158,17 @@ def write_checkpoint(name: str, folder: Path, dtype: torch.dtype = torch.float32
     model = make_model(name, dtype)
     model.save_pretrained(folder)
     return model
+
+
+GROK_1 = "grok-1"
+SERVED = (*MODELS, GROK_1)
+"""Every small model, also the one that transformers does not have."""
+
+
+def write_served(name: str, folder: Path, dtype: torch.dtype = torch.float32) -> None:
+    """Writes any of them."""
+    if name == GROK_1:
+        shape = grok1.Grok1Shape()
+        grok1.write_checkpoint(shape, grok1.make_weights(shape), folder)
+    else:
+        write_checkpoint(name, folder, dtype)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 import transformers
 
+from families.pages import DOCS, page_with
 from families.published import GROK_1, MODELS
 from families.shapes import shape_of
 from openmodel_operator.memory_plan import DoesNotFit, MemoryRequest, plan_memory
@@ -14,10 +13,9 @@ from openmodel_runtime.checkpoint.config_fields import ConfigFields
 from openmodel_runtime.checkpoint.model_config import ModelConfig
 from openmodel_runtime.models.registry import read_model_config
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "models" / "memory-plans.md"
+PAGE = DOCS / "memory-plans.md"
 _GIB = 1 << 30
 _DEVICE_GIB = 80
-_BEGIN, _END = "<!-- table -->\n", "<!-- end of table -->\n"
 
 
 def config_of(name: str) -> ModelConfig:
@@ -69,11 +67,5 @@ def table() -> str:
     return "\n".join(lines) + "\n"
 
 
-def page_with(rows: str) -> str:
-    """The page with this table in place of the one that it has."""
-    before, rest = PAGE.read_text().split(_BEGIN)
-    return before + _BEGIN + rows + _END + rest.split(_END)[1]
-
-
 if __name__ == "__main__":
-    PAGE.write_text(page_with(table()))
+    PAGE.write_text(page_with(PAGE, table()))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from .plans import PAGE, config_of, page_with, request, table
+from .pages import page_with
+from .plans import PAGE, config_of, request, table
 from .published import GROK_1_BILLIONS, MODELS
 from .shapes import shape_of
 
@@ -19,4 +20,4 @@ def test_shapes_add_up(name: str) -> None:
 
 
 def test_the_page_is_what_the_planner_says() -> None:
-    assert PAGE.read_text() == page_with(table())
+    assert PAGE.read_text() == page_with(PAGE, table())

@@ -6,6 +6,7 @@ two best logits are within 1e-4 there: then another order of sums may rightly ch
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,11 @@ import pytest
 from checkpoints import checkpoint_sha256
 from generation import generate
 from openmodel_runtime.config import EngineConfig
-from openmodel_runtime.front.parse import InferRequest
-from openmodel_runtime.front.sampling_parameters import parse_sampling
-from openmodel_runtime.front.text import TextModel
 from openmodel_runtime.rank.messages import Start
 from openmodel_runtime.rank.startup import build_engine
 from openmodel_runtime.request import SamplingParams
+from openmodel_runtime.text.conversation import Conversation
+from openmodel_runtime.text.text_model import open_text_model
 
 FOLDER = Path(__file__).resolve().parent
 NEAR_TIE = 1e-4
@@ -33,24 +33,23 @@ def test_greedy_tokens_equal_transformers(models: Path, stem: str) -> None:
     checkpoint = models / golden["model"]
     assert checkpoint_sha256(checkpoint) == golden["checkpoint_sha256"], "the model is not the golden file's"
     prompts = golden["prompts"]
-    text = TextModel(checkpoint)
-    for prompt in prompts:
-        assert list(text.encode(_request(prompt))) == prompt["prompt_token_ids"], prompt["name"]
+    encoded = asyncio.run(_encode(checkpoint, prompts))
+    for prompt, ids in zip(prompts, encoded, strict=True):
+        assert list(ids) == prompt["prompt_token_ids"], prompt["name"]
     answers = _generate(checkpoint, [tuple(prompt["prompt_token_ids"]) for prompt in prompts])
     faults = [fault for prompt, answer in zip(prompts, answers, strict=True) if (fault := _difference(prompt, answer))]
     assert not faults
 
 
-def _request(prompt: dict[str, Any]) -> InferRequest:
-    return InferRequest(
-        text=prompt.get("text"),
-        messages=prompt.get("messages"),
-        sampling=parse_sampling({}, {}),
-        stream=False,
-        echo_prompt=False,
-        outputs=("text_output",),
-        timeout_seconds=None,
-    )
+async def _encode(checkpoint: Path, prompts: list[dict[str, Any]]) -> list[tuple[int, ...]]:
+    text = open_text_model(checkpoint)
+    try:
+        return [
+            await text.encode(Conversation(messages=prompt["messages"]) if "messages" in prompt else prompt["text"])
+            for prompt in prompts
+        ]
+    finally:
+        await text.close()
 
 
 def _generate(checkpoint: Path, prompts: list[tuple[int, ...]]) -> list[list[int]]:

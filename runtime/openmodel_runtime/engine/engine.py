@@ -11,9 +11,11 @@ from dataclasses import dataclass, field
 
 from msgspec import structs
 
+from openmodel_runtime.engine.grammar import GrammarMatcher
 from openmodel_runtime.engine.model_runner import ModelRunner
 from openmodel_runtime.engine.scheduler import Scheduler
-from openmodel_runtime.errors import OutOfMemory
+from openmodel_runtime.engine.sequence import Sequence, SequenceFailed
+from openmodel_runtime.errors import OutOfMemory, RequestError
 from openmodel_runtime.request import GenerateRequest, RequestFailed, TokenOutput
 
 SeedSource = Callable[[], int]
@@ -43,12 +45,15 @@ class Engine:
         """For reading how much is waiting and running."""
         return self._scheduler
 
-    def submit(self, request: GenerateRequest) -> None:
-        """Queues a request; one that samples without a seed gets one, so that it can be put off and computed anew."""
+    def submit(self, request: GenerateRequest, matcher: GrammarMatcher | None = None) -> None:
+        """Queues a request, with the matcher of its grammar if it has one.
+
+        One that samples without a seed gets one, so that it can be put off and computed anew.
+        """
         if request.sampling.seed is None:
             sampling = structs.replace(request.sampling, seed=self._new_seed())
             request = structs.replace(request, sampling=sampling)
-        self._scheduler.add(request)
+        self._scheduler.add(request, matcher)
 
     def abort(self, request_id: int) -> None:
         """Ends a request and frees its cache; no more tokens of it come."""
@@ -68,7 +73,7 @@ class Engine:
         return True
 
     def step(self) -> StepOutcome:
-        """Runs one step; the tokens that it made, and the request that was given up when memory did not suffice."""
+        """Runs one step; the tokens that it made, and the request that was given up so that others go on."""
         batch = self._scheduler.schedule()
         if not batch.scheduled:
             return StepOutcome([])
@@ -76,6 +81,13 @@ class Engine:
             sampled = self._runner.run(batch)
         except OutOfMemory as error:
             last = max((item.sequence for item in batch.scheduled), key=lambda sequence: sequence.arrival)
-            self.abort(last.request.request_id)
-            return StepOutcome([], [RequestFailed(last.request.request_id, str(error))])
+            return self._give_up(last, error)
+        except SequenceFailed as failure:
+            return self._give_up(failure.sequence, failure.error)
         return StepOutcome(self._scheduler.update(batch, sampled))
+
+    def _give_up(self, sequence: Sequence, error: RequestError) -> StepOutcome:
+        """What is left of a step that one sequence made impossible: the others are scheduled anew."""
+        request_id = sequence.request.request_id
+        self.abort(request_id)
+        return StepOutcome([], [RequestFailed.of(request_id, error)])

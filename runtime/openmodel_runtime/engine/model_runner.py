@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import torch
 
 from openmodel_kernels.interface import LayerCache, SequenceRows
+from openmodel_runtime.engine.masks import MaskWorker
 from openmodel_runtime.engine.sampler import sample
 from openmodel_runtime.engine.sequence import Batch, SampledToken
 from openmodel_runtime.errors import OutOfMemory
@@ -23,11 +24,13 @@ class ModelRunner:
         self._model = model
         self._caches = caches
         self._eos_token_ids = eos_token_ids
+        self._masks = MaskWorker()
 
     def run(self, batch: Batch) -> list[SampledToken]:
         """Computes the batch; the next token of each scheduled sequence that samples, in order.
 
-        Raises OutOfMemory when there is not enough; nothing is lost then but the step.
+        Raises OutOfMemory when there is not enough, SequenceFailed when one of them can not go on; nothing is lost then
+        but the step.
         """
         try:
             return self._run(batch)
@@ -44,10 +47,11 @@ class ModelRunner:
 
     def _run(self, batch: Batch) -> list[SampledToken]:
         with torch.inference_mode():
-            logits_SV = self._model(self._step_input(batch))
             sampling = [item.sequence for item in batch.scheduled if item.samples]
+            masks = self._masks.begin(sampling)
+            logits_SV = self._model(self._step_input(batch))
             likeliest = self._model.numerics.kernels.likeliest(logits_SV)
-            return sample(logits_SV, likeliest, sampling, self._eos_token_ids)
+            return sample(logits_SV, likeliest, sampling, masks.result(), self._eos_token_ids)
 
     def _step_input(self, batch: Batch) -> StepInput:
         tokens: list[int] = []

@@ -12,6 +12,7 @@ from collections.abc import Sequence as Items
 import torch
 from torch import Tensor
 
+from openmodel_runtime.engine.grammar import Mask
 from openmodel_runtime.engine.random_numbers import uniform
 from openmodel_runtime.engine.sequence import SampledToken, Sequence
 from openmodel_runtime.request import SamplingParams, TokenLogprob
@@ -21,7 +22,11 @@ _LIKELIEST = 1024
 
 
 def sample(
-    logits_SV: Tensor, likeliest: Items[int], sequences: Items[Sequence], eos_token_ids: frozenset[int]
+    logits_SV: Tensor,
+    likeliest: Items[int],
+    sequences: Items[Sequence],
+    masks: Items[Mask | None],
+    eos_token_ids: frozenset[int],
 ) -> list[SampledToken]:
     """The next token of each sequence.
 
@@ -29,16 +34,19 @@ def sample(
         logits_SV: float32 logits, a row for each sequence.
         likeliest: the best token of each row.
         sequences: with their tokens so far.
+        masks: the tokens that may come in each; None for all.
         eos_token_ids: the model's end tokens, which `min_tokens` holds back.
     """
     return [
-        SampledToken(likeliest[row]) if _is_plain(sequence) else _sample_one(logits_SV[row], sequence, eos_token_ids)
-        for row, sequence in enumerate(sequences)
+        SampledToken(likeliest[row])
+        if _is_plain(sequence) and (mask is None or mask.allows(likeliest[row]))
+        else _sample_one(logits_SV[row], sequence, mask, eos_token_ids)
+        for row, (sequence, mask) in enumerate(zip(sequences, masks, strict=True))
     ]
 
 
 def _is_plain(sequence: Sequence) -> bool:
-    """True when the likeliest token is the answer."""
+    """True when the likeliest token is the answer, if it may come."""
     params = sequence.request.sampling
     return (
         params.temperature == 0.0
@@ -50,9 +58,11 @@ def _is_plain(sequence: Sequence) -> bool:
     )
 
 
-def _sample_one(logits_V: Tensor, sequence: Sequence, eos_token_ids: frozenset[int]) -> SampledToken:
+def _sample_one(logits_V: Tensor, sequence: Sequence, mask: Mask | None, eos_token_ids: frozenset[int]) -> SampledToken:
     params = sequence.request.sampling
     adjusted_V = _adjusted(logits_V, sequence, eos_token_ids)
+    if mask is not None:
+        adjusted_V[~_allowed(mask, logits_V)] = float("-inf")
     if params.temperature == 0.0:
         token = int(adjusted_V.argmax())
     else:
@@ -71,7 +81,7 @@ def _sample_one(logits_V: Tensor, sequence: Sequence, eos_token_ids: frozenset[i
 def _adjusted(logits_V: Tensor, sequence: Sequence, eos_token_ids: frozenset[int]) -> Tensor:
     """Logits after penalties, end tokens shut out before `min_tokens`; the row itself stays as it is."""
     params = sequence.request.sampling
-    completion = sequence.tokens[len(sequence.request.prompt) :]
+    completion = sequence.completion
     adjusted_V = logits_V.clone()
     if params.repetition_penalty != 1.0:
         seen = torch.tensor(sorted(set(sequence.tokens)), device=logits_V.device)
@@ -86,6 +96,13 @@ def _adjusted(logits_V: Tensor, sequence: Sequence, eos_token_ids: frozenset[int
         ends = sequence.stop_token_ids if params.ignore_eos else sequence.stop_token_ids | eos_token_ids
         adjusted_V[torch.tensor(sorted(ends), dtype=torch.long, device=logits_V.device)] = float("-inf")
     return adjusted_V
+
+
+def _allowed(mask: Mask, logits_V: Tensor) -> Tensor:
+    """The mask as booleans, one a logit."""
+    octets = torch.frombuffer(bytearray(mask.bits), dtype=torch.uint8)
+    bits = (octets[:, None] >> torch.arange(8, dtype=torch.uint8)) & 1
+    return bits.bool().flatten()[: logits_V.shape[0]].to(logits_V.device)
 
 
 def _candidates(logits_V: Tensor, params: SamplingParams) -> tuple[Tensor, Tensor | None]:

@@ -19,6 +19,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from openmodel_runtime.engine.block_pool import BlockPool, content_name
+from openmodel_runtime.engine.grammar import GrammarMatcher
 from openmodel_runtime.engine.sequence import Batch, SampledToken, ScheduledSequence, Sequence
 from openmodel_runtime.request import GenerateRequest, TokenOutput
 
@@ -82,10 +83,10 @@ class Scheduler:
         """Blocks that no sequence has held yet, in the order in which they will be taken."""
         return range(self._pool.first_unused, self._limits.num_blocks)
 
-    def add(self, request: GenerateRequest) -> None:
-        """Appends a request to the queue. Its prompt must be shorter than `max_model_len`."""
+    def add(self, request: GenerateRequest, matcher: GrammarMatcher | None = None) -> None:
+        """Appends a request to the queue, with what its completion follows. `max_model_len` is more than its prompt."""
         length = min(len(request.prompt) + request.sampling.max_tokens, self._limits.max_model_len)
-        self._waiting.append(Sequence(request, length, self._arrivals))
+        self._waiting.append(Sequence(request, length, self._arrivals, matcher))
         self._arrivals += 1
 
     def abort(self, request_id: int) -> bool:

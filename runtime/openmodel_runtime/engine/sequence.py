@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from openmodel_runtime.engine.block_pool import ContentName
+from openmodel_runtime.engine.grammar import GrammarMatcher
+from openmodel_runtime.errors import RequestError
 from openmodel_runtime.request import GenerateRequest, TokenLogprob
 
 
@@ -17,6 +19,8 @@ class Sequence:
     """Tokens of prompt and completion that it may reach."""
     arrival: int
     """Its place in the order of arrival."""
+    matcher: GrammarMatcher | None = None
+    """What its tokens must follow; None where any may come."""
     tokens: list[int] = field(default_factory=list)
     num_computed: int = 0
     """Tokens whose keys and values are in the cache for good: a step that ran has been booked."""
@@ -43,6 +47,20 @@ class Sequence:
     def num_generated(self) -> int:
         """Tokens of the completion."""
         return len(self.tokens) - len(self.request.prompt)
+
+    @property
+    def completion(self) -> list[int]:
+        """The tokens that were generated."""
+        return self.tokens[len(self.request.prompt) :]
+
+
+class SequenceFailed(Exception):
+    """A step can not be computed because of one sequence, which has to go."""
+
+    def __init__(self, sequence: Sequence, error: RequestError) -> None:
+        super().__init__(str(error))
+        self.sequence = sequence
+        self.error = error
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,14 +16,12 @@ from openmodel_runtime.front.back_pressure import Places
 from openmodel_runtime.front.completion import MAX_PIECE_TOKENS, Completion, Piece, join_pieces
 from openmodel_runtime.front.parse import InferRequest
 from openmodel_runtime.front.statistics import RequestTimer
-from openmodel_runtime.front.text import TextModel
 from openmodel_runtime.rank.client import RankClient
 from openmodel_runtime.rank.messages import Loaded
 from openmodel_runtime.rank.supervisor import RankSupervisor
 from openmodel_runtime.request import TokenOutput
+from openmodel_runtime.text.text_model import TextModel, open_text_model
 
-# Below this many characters tokenizing is quicker than handing it to a thread.
-_INLINE_CHARACTERS = 4096
 # Log-probabilities of one request, all completions together: until they are read they take 100 bytes each here.
 _MAX_LOGPROB_VALUES = 1_000_000
 
@@ -32,7 +30,7 @@ class Generator:
     """Generates for all callers of this pod."""
 
     def __init__(self, folder: Path, rank: RankSupervisor, max_waiting_requests: int) -> None:
-        self.text = TextModel(folder)
+        self.text = open_text_model(folder)
         """Tokenizer and template of the model."""
         self._rank = rank
         self._places = Places(max_waiting_requests)
@@ -57,7 +55,7 @@ class Generator:
         try:
             client = self._rank.client
             async with asyncio.timeout_at(deadline):
-                prompt = await self._encode(request)
+                prompt = await self.text.encode(request.prompt)
             _check_prompt(request, prompt, self._rank.loaded)
             timer.tokenized(len(prompt))
             run = _Run(request, client, self.text, timer, deadline)
@@ -73,11 +71,6 @@ class Generator:
                 run.close()
             self._places.give_back(request.sampling.n, loop.time())
 
-    async def _encode(self, request: InferRequest) -> tuple[int, ...]:
-        if request.text is not None and len(request.text) < _INLINE_CHARACTERS:
-            return self.text.encode(request)
-        return await asyncio.to_thread(self.text.encode, request)
-
 
 class _Run:
     """The completions of one request while the rank generates them."""
@@ -87,7 +80,7 @@ class _Run:
     ) -> None:
         self._sampling = request.sampling
         self._stream = request.stream
-        self._echo = request.text or "" if request.echo_prompt else ""
+        self._echo = request.prompt if request.echo_prompt and isinstance(request.prompt, str) else ""
         self._client = client
         self._timer = timer
         decode = text.decode if self._sampling.skip_special_tokens else text.decode_all

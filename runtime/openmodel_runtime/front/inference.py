@@ -16,6 +16,7 @@ from openmodel_runtime.front.generation import Generator
 from openmodel_runtime.front.parse import parse_request
 from openmodel_runtime.front.respond import Responder
 from openmodel_runtime.front.statistics import CANCELLED, RequestTimer, Statistics
+from openmodel_runtime.text.conversation import Conversation
 
 _log = logging.getLogger(__name__)
 DRAINING = "the server is shutting down and takes no new requests: send it again, to another one"
@@ -52,7 +53,7 @@ class Inference:
                 raise Unavailable(DRAINING)
             self.check_model(request.model_name, request.model_version)
             parsed = parse_request(request, self._generator.defaults)
-            if parsed.messages is not None:
+            if isinstance(parsed.prompt, Conversation):
                 timer.operation = "chat"
             if parsed.stream and not streaming:
                 raise InvalidRequest("stream = true needs ModelStreamInfer; ModelInfer answers the whole completion")

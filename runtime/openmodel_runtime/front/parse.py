@@ -14,13 +14,14 @@ import msgspec
 
 from openmodel_protos import grpc_service_pb2 as pb
 from openmodel_runtime.errors import InvalidRequest, Unsupported
+from openmodel_runtime.front.conversation import read_conversation
 from openmodel_runtime.front.inputs import Inputs
 from openmodel_runtime.front.sampling_parameters import Sampling, parse_sampling
 from openmodel_runtime.front.schemes.recognise import recognise
 from openmodel_runtime.front.signature import Scheme, Wanted
 from openmodel_runtime.front.tensors import decode_inputs
+from openmodel_runtime.text.conversation import Conversation
 
-Message = dict[str, Any]
 _EMPTY_FINAL = "triton_enable_empty_final_response"
 # Parameters that HTTP front ends add; they say nothing about the generation.
 _TRANSPORT_PARAMETERS = frozenset({"binary_data_output", "headers"})
@@ -33,10 +34,7 @@ _OF_LOGPROBS = frozenset({"cumulative_logprob", "cum_log_probs", "output_log_pro
 class InferRequest:
     """A generation as a caller wants it."""
 
-    text: str | None
-    """Prompt, or None when there are messages."""
-    messages: list[Message] | None
-    """Conversation for the model's chat template."""
+    prompt: str | Conversation
     sampling: Sampling
     stream: bool
     """True: a response a step; False: one response with the whole completion."""
@@ -53,17 +51,16 @@ def parse_request(request: pb.ModelInferRequest, defaults: Mapping[str, Any]) ->
     tensors = decode_inputs(request)
     scheme, own = recognise(tensors, (output.name for output in request.outputs))
     inputs = Inputs(tensors, scheme.inputs, own)
-    text, messages = _prompt(inputs)
+    prompt = _prompt(inputs)
     wanted = scheme.read(inputs)
     if wanted.stream and wanted.echo_prompt:
         raise InvalidRequest("when streaming, exclude_input_in_output = false is not allowed: leave it out")
-    if wanted.echo_prompt and messages is not None:
+    if wanted.echo_prompt and isinstance(prompt, Conversation):
         raise InvalidRequest("exclude_input_in_output = false needs text_input: messages have no text to repeat")
     given, timeout = _parameters(request, scheme, wanted)
     outputs = _outputs(request, scheme, wanted)
     return InferRequest(
-        text=text,
-        messages=messages,
+        prompt=prompt,
         sampling=_needed(parse_sampling(given, defaults, wanted.called), outputs),
         stream=wanted.stream,
         echo_prompt=wanted.echo_prompt,
@@ -72,23 +69,18 @@ def parse_request(request: pb.ModelInferRequest, defaults: Mapping[str, Any]) ->
     )
 
 
-def _prompt(inputs: Inputs) -> tuple[str | None, list[Message] | None]:
+def _prompt(inputs: Inputs) -> str | Conversation:
     given = [name for name in ("text_input", "messages") if name in inputs]
     if len(given) != 1:
         raise InvalidRequest(
             f"exactly one of the inputs text_input and messages is needed, not {' and '.join(given) or 'none'}"
         )
-    if "text_input" in inputs:
-        return inputs.text("text_input"), None
-    messages = inputs.json("messages")
-    if not isinstance(messages, list) or not messages:
-        raise InvalidRequest("input 'messages' must be a non-empty JSON list of {role, content}")
-    for index, message in enumerate(messages):
-        if not isinstance(message, dict) or not isinstance(message.get("role"), str):
-            raise InvalidRequest(f"messages[{index}] must be an object with a role")
-        if not isinstance(message.get("content"), str):
-            raise InvalidRequest(f"messages[{index}].content must be a string")
-    return None, messages
+    if "messages" in inputs:
+        return read_conversation(inputs)
+    for name in ("tools", "chat_template_kwargs"):
+        if name in inputs:
+            raise InvalidRequest(f"input {name!r} is for the chat template: send messages instead of text_input")
+    return inputs.text("text_input")
 
 
 def _parameters(

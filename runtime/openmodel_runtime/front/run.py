@@ -60,4 +60,5 @@ async def serve(server: ServerConfig, engine: EngineConfig) -> None:
             task.cancel()
         await asyncio.gather(running, stopping, return_exceptions=True)
         await front.stop()
+        await generator.text.close()
         exposition.shutdown()

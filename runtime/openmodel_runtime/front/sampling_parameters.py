@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from openmodel_runtime.errors import InvalidRequest, Unsupported
+from openmodel_runtime.front.structured_outputs import parse_structured_outputs
 from openmodel_runtime.request import MAX_SEED, SamplingParams
 
 MAX_COMPLETIONS = 64
@@ -25,8 +26,6 @@ _NEUTRAL: dict[str, tuple[object, ...]] = {
     "bad_words": (None, []),
     "logit_bias": (None, {}),
     "allowed_token_ids": (None,),
-    "structured_outputs": (None,),
-    "guided_decoding": (None,),
     "truncate_prompt_tokens": (None,),
     "lora_name": (None, ""),
     "spaces_between_special_tokens": (True,),
@@ -75,7 +74,7 @@ def parse_sampling(
         told = names.get(name, name)
         if parse := _PARSERS.get(name):
             if value is not None:
-                values[name] = parse(told, value)
+                values[_FIELDS.get(name, name)] = parse(told, value)
         elif name in _NEUTRAL:
             if _plain(value) not in _NEUTRAL[name]:
                 raise Unsupported(f"sampling parameter {told!r} is not supported yet")
@@ -93,10 +92,21 @@ def parse_sampling(
         params=SamplingParams(**values),
     )
     params = sampling.params
+    _check_together(params, names)
+    return sampling
+
+
+def _check_together(params: SamplingParams, names: Mapping[str, str]) -> None:
     if params.min_tokens > params.max_tokens:
         least, most = (names.get(name, name) for name in ("min_tokens", "max_tokens"))
         raise InvalidRequest(f"{least} {params.min_tokens} is more than {most} {params.max_tokens}")
-    return sampling
+    if params.grammar:
+        # Where a structure ends, nothing but an end token may come.
+        for name, given in (("ignore_eos", params.ignore_eos), ("min_tokens", params.min_tokens)):
+            if given:
+                raise InvalidRequest(
+                    f"{names.get(name, name)} beside structured_outputs: the structure says where it ends"
+                )
 
 
 def _plain(value: Any) -> Any:
@@ -186,4 +196,8 @@ _PARSERS: dict[str, Callable[[str, Any], Any]] = {
     "include_stop_str_in_output": _flag,
     "skip_special_tokens": _flag,
     "logprobs": _number(0, MAX_LOGPROBS, int),
+    "structured_outputs": parse_structured_outputs,
+    # What the same was called before.
+    "guided_decoding": parse_structured_outputs,
 }
+_FIELDS = {"structured_outputs": "grammar", "guided_decoding": "grammar"}

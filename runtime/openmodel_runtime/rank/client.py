@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 from openmodel_runtime.config import EngineConfig
-from openmodel_runtime.errors import OutOfMemory, RequestError, Unavailable
+from openmodel_runtime.errors import RequestError, Unavailable
 from openmodel_runtime.rank.messages import (
     LENGTH_BYTES,
     Abort,
@@ -96,7 +96,7 @@ class RankClient:
                         sink.token(output)
                 for failure in message.failed:
                     if sink := self._requests.pop(failure.request_id, None):
-                        sink.lost(OutOfMemory(failure.message))
+                        sink.lost(failure.to_error())
                 self._on_step(message)
         finally:
             # A request that comes from here on has nobody left to answer it.

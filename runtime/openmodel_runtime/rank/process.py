@@ -6,7 +6,6 @@ Ends when the front goes away. A fault in a step ends the process: the front tel
 from __future__ import annotations
 
 import logging
-import queue
 import signal
 import socket
 import threading
@@ -14,20 +13,20 @@ import threading
 from openmodel_runtime.engine.engine import Engine
 from openmodel_runtime.engine.memory import held_bytes
 from openmodel_runtime.errors import EXIT_START_FAILED, StartError
+from openmodel_runtime.rank.inbox import Arrival, Closed, Inbox
 from openmodel_runtime.rank.messages import (
     LENGTH_BYTES,
-    Abort,
     FromRank,
     Start,
     StartFailed,
     StepDone,
-    Submit,
     ToRank,
     body_length,
     decode_to_rank,
     encode,
 )
-from openmodel_runtime.rank.startup import build_engine
+from openmodel_runtime.rank.startup import build_engine, grammar_compiler
+from openmodel_runtime.request import RequestFailed
 
 _log = logging.getLogger(__name__)
 
@@ -54,7 +53,7 @@ def _serve(channel: socket.socket, start: Start) -> int:
         _send(channel, StartFailed(error.reason, str(error)))
         return EXIT_START_FAILED
     _send(channel, loaded)
-    inbox: queue.SimpleQueue[ToRank | None] = queue.SimpleQueue()
+    inbox = Inbox(grammar_compiler(start, loaded))
     threading.Thread(target=_read, args=(channel, inbox), daemon=True).start()
     _loop(channel, engine, inbox, _MemoryWatch(loaded.billed_bytes))
     return 0
@@ -76,33 +75,34 @@ class _MemoryWatch:
             _log.log(level, "memory: the rank holds %d MiB, its bill says %d MiB", held >> 20, self._billed >> 20)
 
 
-def _loop(
-    channel: socket.socket, engine: Engine, inbox: queue.SimpleQueue[ToRank | None], memory: _MemoryWatch
-) -> None:
+def _loop(channel: socket.socket, engine: Engine, inbox: Inbox, memory: _MemoryWatch) -> None:
     scheduler = engine.scheduler
     while True:
-        messages = []
+        items = []
+        refused = []
         if scheduler.idle:
             # Idle: make ready for more, then wait for a message; busy: take what has come, then step.
             while inbox.empty() and engine.warm_cache():
                 pass
             memory.look()
-            messages.append(inbox.get())
+            items.append(inbox.get())
         while not inbox.empty():
-            messages.append(inbox.get())
-        for message in messages:
-            if message is None:
+            items.append(inbox.get())
+        for item in items:
+            if isinstance(item, Closed):
                 return
-            if isinstance(message, Submit):
-                engine.submit(message.request)
-            elif isinstance(message, Abort):
-                engine.abort(message.request_id)
+            if isinstance(item, Arrival):
+                engine.submit(item.request, item.matcher)
+            elif isinstance(item, RequestFailed):
+                refused.append(item)
+            else:
+                engine.abort(item.request_id)
         outcome = engine.step()
         _send(
             channel,
             StepDone(
                 outputs=outcome.outputs,
-                failed=outcome.failed,
+                failed=refused + outcome.failed,
                 running=scheduler.num_running,
                 waiting=scheduler.num_waiting,
                 free_tokens=scheduler.free_tokens,
@@ -110,10 +110,10 @@ def _loop(
         )
 
 
-def _read(channel: socket.socket, inbox: queue.SimpleQueue[ToRank | None]) -> None:
+def _read(channel: socket.socket, inbox: Inbox) -> None:
     while (message := _receive(channel)) is not None:
         inbox.put(message)
-    inbox.put(None)
+    inbox.close()
 
 
 def _receive(channel: socket.socket) -> ToRank | None:

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import torch
+from llguidance import LLTokenizer
 
 from openmodel_kernels.interface import Kernels
 from openmodel_kernels.select import select_kernels
@@ -22,6 +23,7 @@ from openmodel_runtime.checkpoint.generation_config import read_eos_token_ids
 from openmodel_runtime.checkpoint.model_config import ModelConfig
 from openmodel_runtime.config import EngineConfig
 from openmodel_runtime.engine.engine import Engine
+from openmodel_runtime.engine.grammar import GrammarCompiler
 from openmodel_runtime.engine.loader import load_model
 from openmodel_runtime.engine.memory import Memory, MemoryBill, activation_bytes, kv_cache_blocks, read_memory
 from openmodel_runtime.engine.model_runner import ModelRunner
@@ -31,6 +33,7 @@ from openmodel_runtime.models.layers import Numerics, weight_bytes
 from openmodel_runtime.models.registry import read_model_config
 from openmodel_runtime.rank.messages import Loaded, Start
 from openmodel_runtime.request import GenerateRequest, SamplingParams
+from openmodel_runtime.text.vocabulary import grammar_tokenizer
 
 _log = logging.getLogger(__name__)
 # Tokens of prompts in a step. More would hardly multiply faster on a CPU, and would hold up everybody's next token. In
@@ -85,6 +88,17 @@ def build_engine(start: Start) -> tuple[Engine, Loaded]:
         kv_cache_tokens=limits.num_blocks * limits.block_tokens,
         load_seconds=time.monotonic() - began,
     )
+
+
+def grammar_compiler(start: Start, loaded: Loaded) -> GrammarCompiler:
+    """For the grammars of requests to the model that was loaded."""
+    folder = Path(start.model_path)
+
+    def new_tokenizer() -> LLTokenizer:
+        eos = read_eos_token_ids(folder, read_json(folder / "config.json"))
+        return grammar_tokenizer(folder, loaded.vocab_size, eos)
+
+    return GrammarCompiler(new_tokenizer)
 
 
 def _warm_up(engine: Engine) -> None:

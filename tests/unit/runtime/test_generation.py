@@ -79,8 +79,7 @@ def generator(folder: Path, rank: Rank) -> Generator:
 
 def infer(*, stream: bool = True, timeout: float | None = None, text: str = "Hi", **sampling: Any) -> InferRequest:
     return InferRequest(
-        text=text,
-        messages=None,
+        prompt=text,
         sampling=parse_sampling({"max_tokens": 3000, **sampling}, {}),
         stream=stream,
         echo_prompt=False,

@@ -38,7 +38,7 @@ def parse(request: pb.ModelInferRequest) -> InferRequest:
 
 def test_a_prompt_with_parameters() -> None:
     parsed = parse(infer(text_input=b"Hi", sampling_parameters={"temperature": 0}, return_finish_reason=True))
-    assert parsed.text == "Hi"
+    assert parsed.prompt == "Hi"
     assert parsed.sampling.params.temperature == 0
     assert parsed.outputs == ("text_output", "finish_reason")
     assert not parsed.stream
@@ -50,7 +50,7 @@ def test_typed_contents_are_read_too() -> None:
     request.inputs.add(name="text_input", datatype="BYTES", shape=[1]).contents.bytes_contents.append(b"Hi")
     request.inputs.add(name="stream", datatype="BOOL", shape=[1]).contents.bool_contents.append(True)
     parsed = parse(request)
-    assert (parsed.text, parsed.stream) == ("Hi", True)
+    assert (parsed.prompt, parsed.stream) == ("Hi", True)
 
 
 def test_parameters_of_the_request_count_without_the_tensor() -> None:
@@ -149,7 +149,7 @@ def test_tensors_are_checked() -> None:
         refused(request, "text_input", "shape", words)
     request = infer(text_input=b"Hi")
     request.inputs[0].shape[:] = [1, 1]
-    assert parse(request).text == "Hi"
+    assert parse(request).prompt == "Hi"
     request = infer(text_input=b"Hi")
     request.raw_input_contents[0] = request.raw_input_contents[0][:-1]
     refused(request, "text_input", "left")

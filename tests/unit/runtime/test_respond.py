@@ -27,8 +27,7 @@ def respond(
     outputs: Sequence[str], pieces: Sequence[Piece], *, streaming: bool = True, logprobs: int | None = None
 ) -> pb.ModelInferResponse:
     parsed = InferRequest(
-        text="",
-        messages=None,
+        prompt="",
         sampling=parse_sampling({"n": len(pieces), "logprobs": logprobs}, {}),
         stream=streaming,
         echo_prompt=False,

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from openmodel_runtime.engine.grammar import Mask
 from openmodel_runtime.engine.sampler import sample
 from openmodel_runtime.engine.sequence import SampledToken, Sequence
 from openmodel_runtime.request import GenerateRequest, SamplingParams
@@ -21,8 +22,8 @@ def sequence(prompt: tuple[int, ...] = (0,), completion: tuple[int, ...] = (), *
     return one
 
 
-def choose(logits: Tensor = LOGITS, **of: Any) -> SampledToken:
-    return sample(logits[None], [int(logits.argmax())], [sequence(**of)], EOS)[0]
+def choose(logits: Tensor = LOGITS, mask: Mask | None = None, **of: Any) -> SampledToken:
+    return sample(logits[None], [int(logits.argmax())], [sequence(**of)], [mask], EOS)[0]
 
 
 def draws(count: int = 200, logits: Tensor = LOGITS, **params: Any) -> set[int]:
@@ -31,6 +32,16 @@ def draws(count: int = 200, logits: Tensor = LOGITS, **params: Any) -> set[int]:
 
 def test_greedy_takes_the_best() -> None:
     assert choose(temperature=0.0) == SampledToken(1)
+
+
+def test_a_mask_says_what_may_come() -> None:
+    odd, last = Mask(bytes([0b1010])), Mask(bytes([0b1000]))
+    assert choose(temperature=0.0, mask=odd).token == 1
+    assert choose(temperature=0.0, mask=last).token == 3
+    assert {choose(mask=odd, seed=seed).token for seed in range(200)} == {1, 3}
+    assert {choose(mask=last, seed=seed, top_k=2, min_p=0.1).token for seed in range(50)} == {3}
+    # What is told of the token is the model's own, whatever may come.
+    assert choose(temperature=0.0, mask=last, logprobs=0).logprob == choose(logprobs=0, mask=last).logprob
 
 
 def test_end_tokens_wait_for_min_tokens() -> None:
@@ -69,9 +80,8 @@ def test_a_row_is_chosen_as_if_it_were_alone() -> None:
         {"min_p": 0.1, "presence_penalty": 0.5, "frequency_penalty": -0.2},
         {},
     ]
-    together = sample(
-        logits, logits.argmax(-1).tolist(), [sequence(completion=(4, 4, 9), **kind) for kind in kinds], EOS
-    )
+    sequences = [sequence(completion=(4, 4, 9), **kind) for kind in kinds]
+    together = sample(logits, logits.argmax(-1).tolist(), sequences, [None] * len(kinds), EOS)
     assert together == [choose(row, completion=(4, 4, 9), **kind) for row, kind in zip(logits, kinds, strict=True)]
 
 

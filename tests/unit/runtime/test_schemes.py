@@ -171,7 +171,6 @@ def test_what_is_wrong_is_named(request_: pb.ModelInferRequest, words: list[str]
         {"return_context_logits": True},
         {"return_generation_logits": True},
         {"return_perf_metrics": True},
-        {"guided_decoding_guide": b"{}"},
         {"embedding_bias_weights": [0.0, 1.0]},
         {"lora_task_id": 1},
         {"prompt_vocab_size": 1},

@@ -60,6 +60,8 @@ LLM_API = Scheme(
     inputs=(
         TensorSignature("text_input", "BYTES"),
         TensorSignature("messages", "BYTES"),
+        TensorSignature("tools", "BYTES"),
+        TensorSignature("chat_template_kwargs", "BYTES"),
         TensorSignature("streaming", "BOOL"),
         *(TensorSignature(_PREFIX + name, datatype) for name, datatype in _SAMPLING.items()),
         TensorSignature(_PREFIX + "stop", "BYTES", LIST),

@@ -32,6 +32,7 @@ _FLAGS = {
     "return_num_output_tokens": ("num_output_tokens",),
 }
 _NO_END_TOKEN = -1
+_GUIDES = {"json": "json_object", "json_schema": "json", "regex": "regex", "ebnf_grammar": "grammar"}
 # What both of TensorRT-LLM's schemes tell of a request's way through their engine.
 PERFORMANCE_METRICS = (
     TensorSignature("arrival_time_ns", "INT64", only=()),
@@ -61,10 +62,12 @@ def _read(inputs: Inputs) -> Wanted:
         sampling["top_p"] = 1.0
         if not sampling.get("top_k"):
             sampling["temperature"] = 0.0
+    if guide := _guide(inputs):
+        sampling["structured_outputs"], called["structured_outputs"] = guide, "guided_decoding_guide"
     if "end_id" in inputs:
-        # It stands for the model's own end tokens.
         end = inputs.scalar("end_id")
-        sampling["ignore_eos"] = True
+        # It stands for the model's own end tokens, but where a structure ends those alone may come.
+        sampling["ignore_eos"], called["ignore_eos"] = end == _NO_END_TOKEN or not guide, "end_id"
         if end != _NO_END_TOKEN:
             sampling["stop_token_ids"], called["stop_token_ids"] = [end], "end_id"
     # An empty word is how its clients say that there is none.
@@ -79,11 +82,24 @@ def _read(inputs: Inputs) -> Wanted:
     )
 
 
+def _guide(inputs: Inputs) -> dict[str, Any]:
+    """A guide of TensorRT-LLM's in vLLM's words; empty for none."""
+    kind, guide = ("".join(inputs.texts(f"guided_decoding_guide{suffix}")) for suffix in ("_type", ""))
+    if not kind and not guide:
+        return {}
+    if kind not in _GUIDES:
+        raise InvalidRequest(f"input 'guided_decoding_guide_type' must be one of {', '.join(_GUIDES)}, not {kind!r}")
+    name = _GUIDES[kind]
+    return {name: True if name == "json_object" else guide}
+
+
 TENSORRT_LLM = Scheme(
     title="TensorRT-LLM's",
     inputs=(
         TensorSignature("text_input", "BYTES"),
         TensorSignature("messages", "BYTES"),
+        TensorSignature("tools", "BYTES"),
+        TensorSignature("chat_template_kwargs", "BYTES"),
         TensorSignature("max_tokens", "INT32"),
         TensorSignature("min_tokens", "INT32"),
         TensorSignature("num_return_sequences", "INT32"),
@@ -110,8 +126,8 @@ TENSORRT_LLM = Scheme(
         TensorSignature("return_perf_metrics", "BOOL", only=(False,)),
         TensorSignature("embedding_bias_words", "BYTES", LIST, only=(b"",)),
         TensorSignature("embedding_bias_weights", "FP32", LIST, only=(0.0,)),
-        TensorSignature("guided_decoding_guide_type", "BYTES", only=(b"",)),
-        TensorSignature("guided_decoding_guide", "BYTES", only=(b"",)),
+        TensorSignature("guided_decoding_guide_type", "BYTES"),
+        TensorSignature("guided_decoding_guide", "BYTES"),
         TensorSignature("decoder_text_input", "BYTES", only=(b"",)),
         TensorSignature("prompt_embedding_table", "FP16", LIST, only=()),
         TensorSignature("prompt_table_extra_id", "UINT64", only=()),

@@ -37,6 +37,8 @@ VLLM = Scheme(
     inputs=(
         TensorSignature("text_input", "BYTES"),
         TensorSignature("messages", "BYTES"),
+        TensorSignature("tools", "BYTES"),
+        TensorSignature("chat_template_kwargs", "BYTES"),
         TensorSignature("stream", "BOOL"),
         TensorSignature("sampling_parameters", "BYTES"),
         TensorSignature("exclude_input_in_output", "BOOL"),

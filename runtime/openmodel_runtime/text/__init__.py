@@ -1,0 +1,1 @@
+"""The checkpoint's own way from prompts and conversations to tokens, and back."""
