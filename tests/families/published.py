@@ -49,6 +49,9 @@ MODELS = {
     "Mistral-7B-v0.1": Published(
         transformers.MistralConfig, _shape(4096, 14336, 32, 32, 8, 32000) | {"sliding_window": 4096}, 7.24
     ),
+    "Ministral-3-14B": Published(
+        transformers.Ministral3Config, _shape(5120, 16384, 40, 32, 8, 131072) | {"head_dim": 128}, 13.5
+    ),
     "Ministral-8B-2410": Published(
         transformers.MinistralConfig,
         _shape(4096, 12288, 36, 32, 8, 131072)

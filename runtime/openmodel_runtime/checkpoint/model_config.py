@@ -43,6 +43,8 @@ class RotaryConfig:
     """yarn: the range between is cut to whole elements."""
     attention_factor: float = 1.0
     """Cosines and sines are multiplied with it."""
+    query_beta: float = 0.0
+    """Queries are raised by 1 + this * ln(1 + floor(position / original positions)), as in Llama 4."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

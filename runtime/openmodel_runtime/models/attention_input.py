@@ -19,3 +19,5 @@ class AttentionInput:
     cos_TC: Tensor
     sin_TC: Tensor
     caches: Sequence[LayerCache]
+    query_scale_T: Tensor | None = None
+    """Queries are multiplied with it."""

@@ -46,6 +46,8 @@ class Attention(Layer):
         qkv_TX = self.qkv(x_TD)
         if self.q_norm is not None and self.k_norm is not None:
             self._kernels.norm_heads(qkv_TX, heads, self.q_norm.tensor, self.k_norm.tensor, self._eps)
+        if into.query_scale_T is not None:
+            qkv_TX[:, : heads * self._config.head_dim].mul_(into.query_scale_T[:, None])
         self._kernels.write_cache(into.step, qkv_TX, heads, into.cos_TC, into.sin_TC, cache)
         out_TX = self._kernels.attention(into.step, qkv_TX, heads, cache, self._rule)
         return self.out(out_TX, residual_TD)

@@ -18,7 +18,7 @@ from openmodel_runtime.checkpoint.model_config import ModelConfig
 from openmodel_runtime.models.attention_input import AttentionInput
 from openmodel_runtime.models.blocks import Block
 from openmodel_runtime.models.layers import Layer, Linear, Numerics, RMSNorm
-from openmodel_runtime.models.rotary import frequencies
+from openmodel_runtime.models.rotary import frequencies, query_scale
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,8 @@ class CausalLM(Layer):
         cos_TC, sin_TC = rotary_tables(step.positions_T, self._frequencies_C)
         if self.config.rotary.attention_factor != 1.0:
             cos_TC, sin_TC = (table * self.config.rotary.attention_factor for table in (cos_TC, sin_TC))
-        into = AttentionInput(step.attention, cos_TC, sin_TC, step.caches)
+        scale_T = query_scale(self.config.rotary, step.positions_T)
+        into = AttentionInput(step.attention, cos_TC, sin_TC, step.caches, scale_T)
         x_TD = self.embedding.rows(step.tokens_T)
         if self.config.embedding_scale != 1.0:
             x_TD = x_TD * self.config.embedding_scale

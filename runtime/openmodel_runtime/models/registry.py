@@ -23,6 +23,7 @@ FAMILIES: dict[str, ModelFamily] = {
     "GptOssForCausalLM": GPT_OSS,
     "Grok1ModelForCausalLM": GROK_1,
     "LlamaForCausalLM": LLAMA,
+    "Ministral3ForCausalLM": MISTRAL,
     "MinistralForCausalLM": MISTRAL,
     "MistralForCausalLM": MISTRAL,
     "MixtralForCausalLM": MIXTRAL,

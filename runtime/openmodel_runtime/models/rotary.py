@@ -25,6 +25,17 @@ def frequencies(config: RotaryConfig) -> Tensor:
             return _yarn(plain_C, config)
 
 
+def query_scale(config: RotaryConfig, positions_T: Tensor) -> Tensor | None:
+    """What queries are multiplied with at their positions, float32, (T,); None where they stay as they are.
+
+    Keeps scores apart in sequences longer than the first training's (Llama 4, 2025; Ministral 3 has it too).
+    """
+    if not config.query_beta:
+        return None
+    lengths_T = torch.floor(positions_T / config.original_positions)
+    return 1 + config.query_beta * torch.log1p(lengths_T)
+
+
 def _llama3(plain_C: Tensor, config: RotaryConfig) -> Tensor:
     """Long waves stretched, short ones left, those between in part (Llama 3.1, 2024)."""
     turns_C = config.original_positions * plain_C / (2 * math.pi)

@@ -93,11 +93,11 @@ def rotary_config(fields: ConfigFields, dim: int) -> RotaryConfig:
     name = rope.text("rope_type", rope.text("type", "default"))
     if name not in list(RotaryScaling):
         raise UnsupportedModel(f"config.json: rotary scaling {name!r} is not supported")
-    rope.refuse("llama_4_scaling_beta")
     if rope.number("partial_rotary_factor", fields.number("partial_rotary_factor", 1.0)) != 1.0:
         raise UnsupportedModel("config.json: partial_rotary_factor is not supported")
     scaling = RotaryScaling(name)
     if scaling is RotaryScaling.NONE:
+        rope.refuse("llama_4_scaling_beta")
         return RotaryConfig(theta=theta, dim=dim)
     longest = fields.size("max_position_embeddings")
     original = rope.size("original_max_position_embeddings", longest)
@@ -118,6 +118,7 @@ def rotary_config(fields: ConfigFields, dim: int) -> RotaryConfig:
         beta_slow=rope.number("beta_slow", 1.0),
         truncate=rope.flag("truncate", True),
         attention_factor=_attention_factor(rope, factor) if scaling is RotaryScaling.YARN else 1.0,
+        query_beta=rope.number("llama_4_scaling_beta", 0.0),
     )
 
 

@@ -42,6 +42,7 @@ def _configure(fields: ConfigFields, *, third: bool) -> ModelConfig:
     routed = frozenset(range(first, config.num_layers))
     experts = experts_config(fields, ("n_routed_experts", "num_local_experts"), "moe_intermediate_size", routed)
     rope = rope_fields(fields)
+    rope.refuse("llama_4_scaling_beta")
     if config.rotary.scaling is RotaryScaling.YARN and rope.number("mscale_all_dim", 0.0):
         raised = yarn_mscale(config.rotary.factor, rope.number("mscale_all_dim"))
         attention = replace(attention, scale=attention.scale * raised * raised)

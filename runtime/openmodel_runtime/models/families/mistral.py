@@ -1,4 +1,4 @@
-"""Mistral and Ministral: Llama's shape, with a window in some or all layers."""
+"""Mistral and Ministral: Llama's shape, with a window in some or all layers, or queries raised by their position."""
 
 from __future__ import annotations
 
