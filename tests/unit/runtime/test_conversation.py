@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -17,7 +17,7 @@ TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": 
 
 
 def conversation(messages: Any, **more: Any) -> Conversation:
-    given = {name: json.dumps(value).encode() for name, value in {"messages": messages, **more}.items()}
+    given: dict[str, Any] = {name: json.dumps(value).encode() for name, value in {"messages": messages, **more}.items()}
     prompt = parse_request(request(None, **given), {}).prompt
     assert isinstance(prompt, Conversation)
     return prompt
@@ -87,4 +87,4 @@ def test_images_are_unsupported() -> None:
 @pytest.mark.parametrize("name", ["tools", "chat_template_kwargs"])
 def test_a_plain_prompt_has_no_template(name: str) -> None:
     with pytest.raises(RequestError, match=f"input '{name}' is for the chat template"):
-        parse_request(request("hello", **{name: b"[]"}), {})
+        parse_request(request("hello", **cast(dict[str, Any], {name: b"[]"})), {})
