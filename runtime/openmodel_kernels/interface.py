@@ -199,6 +199,15 @@ class Kernels(Protocol):
     ) -> Tensor:
         """The residual plus the weighted sum of each token's experts, added in the order of its slots, (T, D)."""
 
+    def expert_rows(self, x_RD: Tensor, experts_R: Tensor, gate_up: PackedWeight, down: PackedWeight) -> Tensor:
+        """Each row through the expert of its number, int32, (R, D)."""
+
+    def combine(self, rows_RD: Tensor, places_TK: Tensor, weights_TK: Tensor, residual_TD: Tensor | None) -> Tensor:
+        """The residual plus each token's rows, found at its places, weighted and added in the order of its slots.
+
+        With `expert_rows` it is `experts`, to the bit.
+        """
+
     def likeliest(self, logits_SV: Tensor) -> list[int]:
         """The token with the largest logit of each row; the lowest id wins a tie."""
 

@@ -35,8 +35,21 @@ class EngineConfig:
     """Threads that the rank computes with."""
     kernels: str = "auto"
     """Backend that computes; `auto` takes the best that the machine has."""
+    expert_parallel_size: int = 1
+    """Ranks that share the experts."""
     check_kernels: bool = False
     """Whether to try at start that the kernels give a row the same bits in any company."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupMember:
+    """A rank's place in its group."""
+
+    rank: int
+    size: int
+    """Ranks of the group."""
+    store: str
+    """File in which the ranks of a pod find each other; a new one for each group."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -46,7 +46,8 @@ def parse_flags(arguments: Sequence[str]) -> tuple[ServerConfig, EngineConfig]:
     parser.add_argument("--max-num-seqs", type=_positive, default=EngineConfig.max_num_seqs)
     parser.add_argument("--max-num-batched-tokens", type=_positive, default=EngineConfig.max_num_batched_tokens)
     parser.add_argument("--memory-utilization", type=float, default=EngineConfig.memory_utilization)
-    parser.add_argument("--threads", type=_positive, default=len(os.sched_getaffinity(0)), help="threads of the rank")
+    parser.add_argument("--expert-parallel-size", type=_positive, default=EngineConfig.expert_parallel_size)
+    parser.add_argument("--threads", type=_positive, help="threads of a rank (default: all cores, shared by the ranks)")
     parser.add_argument("--prefix-caching", action=argparse.BooleanOptionalAction, default=EngineConfig.prefix_caching)
     parser.add_argument("--kernels", choices=KERNELS, default=EngineConfig.kernels, help="what computes")
     parser.add_argument(
@@ -73,7 +74,8 @@ def parse_flags(arguments: Sequence[str]) -> tuple[ServerConfig, EngineConfig]:
         max_num_batched_tokens=flags.max_num_batched_tokens,
         memory_utilization=flags.memory_utilization,
         prefix_caching=flags.prefix_caching,
-        threads=flags.threads,
+        expert_parallel_size=flags.expert_parallel_size,
+        threads=flags.threads or max(1, len(os.sched_getaffinity(0)) // flags.expert_parallel_size),
         kernels=flags.kernels,
         check_kernels=flags.check_kernels,
     )

@@ -89,9 +89,13 @@ class RuntimeServer:
         return self
 
     def rank(self) -> int:
-        """Process id of the rank; chat templates have a process beside it."""
-        (pid,) = [pid for pid in self.children() if b"openmodel_runtime.rank" in _command(pid)]
+        """Process id of the one rank."""
+        (pid,) = self.ranks()
         return pid
+
+    def ranks(self) -> list[int]:
+        """Process ids of the ranks; chat templates have a process beside them."""
+        return [pid for pid in self.children() if b"openmodel_runtime.rank" in _command(pid)]
 
     def children(self) -> list[int]:
         front = self.process.pid
@@ -102,7 +106,7 @@ class RuntimeServer:
         """The rank stands still inside; what it was given stays under way."""
         pid = self.rank()
         os.kill(pid, signal.SIGSTOP)
-        until(lambda: _state(pid) == "T", "the rank stands still")
+        until(lambda: process_state(pid) == "T", "the rank stands still")
         try:
             yield pid
         finally:
@@ -159,7 +163,7 @@ def _command(pid: int) -> bytes:
     return Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
-def _state(pid: int) -> str:
+def process_state(pid: int) -> str:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 

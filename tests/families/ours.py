@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -11,17 +11,26 @@ from torch import Tensor
 from openmodel_kernels.interface import Kernels, SequenceRows
 from openmodel_runtime.checkpoint.config_fields import ConfigFields, read_json
 from openmodel_runtime.engine.loader import load_model
+from openmodel_runtime.models.block_input import ExpertExchange
 from openmodel_runtime.models.causal_lm import CausalLM, StepInput
 from openmodel_runtime.models.layers import Numerics
 from openmodel_runtime.models.registry import read_model_config
+from openmodel_runtime.parallel.placement import Slots
 
 _BLOCKS = 16
 
 
-def load(folder: Path, kernels: Kernels, dtype: torch.dtype, *, int8: bool = False) -> CausalLM:
-    """The model."""
+def load(
+    folder: Path,
+    kernels: Kernels,
+    dtype: torch.dtype,
+    *,
+    int8: bool = False,
+    slots: Mapping[int, Slots] | None = None,
+) -> CausalLM:
+    """The model; with `slots`, the part of it that a rank holds."""
     config = read_model_config(ConfigFields(read_json(folder / "config.json")))
-    return load_model(folder, config, Numerics(kernels, dtype, int8)).model
+    return load_model(folder, config, Numerics(kernels, dtype, int8), slots).model
 
 
 class Sequences:
@@ -37,7 +46,7 @@ class Sequences:
         self._done = [0] * count
 
     @torch.inference_mode()
-    def run(self, chunks: Sequence[Sequence[int]]) -> list[Tensor]:
+    def run(self, chunks: Sequence[Sequence[int]], exchange: ExpertExchange | None = None) -> list[Tensor]:
         """Adds a chunk of tokens to each sequence; each one's logits, a row a token."""
         rows: list[SequenceRows] = []
         tokens: list[int] = []
@@ -48,5 +57,9 @@ class Sequences:
             positions += range(self._done[index], self._done[index] + len(chunk))
             self._done[index] += len(chunk)
         step = self._model.numerics.kernels.attention_step(rows)
-        logits = self._model(StepInput(torch.tensor(tokens), torch.tensor(positions), step, self._caches, None))
+        logits = self._model(StepInput(_integers(tokens), _integers(positions), step, self._caches, None, exchange))
         return list(torch.split(logits, [len(chunk) for chunk in chunks]))
+
+
+def _integers(numbers: list[int]) -> Tensor:
+    return torch.tensor(numbers, dtype=torch.long)

@@ -135,6 +135,19 @@ class CpuKernels:
         out_RD = _cpu.grouped_linear(down, _cpu.grouped_linear(gate_up, rows_RD, offsets), offsets)
         return _cpu.combine(out_RD, places, routing.weights_TK, residual_TD)
 
+    def expert_rows(self, x_RD: Tensor, experts_R: Tensor, gate_up: PackedWeight, down: PackedWeight) -> Tensor:
+        """Rows sorted by expert, two grouped products, and back in order."""
+        assert isinstance(gate_up, _cpu.Weight)
+        assert isinstance(down, _cpu.Weight)
+        slots, places, offsets = _cpu.sort_by_expert(experts_R[:, None], gate_up.groups)
+        sorted_RD = _cpu.gather_rows(x_RD, slots, 1)
+        out_RD = _cpu.grouped_linear(down, _cpu.grouped_linear(gate_up, sorted_RD, offsets), offsets)
+        return _cpu.gather_rows(out_RD, places.flatten(), 1)
+
+    def combine(self, rows_RD: Tensor, places_TK: Tensor, weights_TK: Tensor, residual_TD: Tensor | None) -> Tensor:
+        """A token a task."""
+        return _cpu.combine(rows_RD, places_TK, weights_TK, residual_TD)
+
     def likeliest(self, logits_SV: Tensor) -> list[int]:
         """Index of each row's largest number."""
         return _cpu.argmax_rows(logits_SV)

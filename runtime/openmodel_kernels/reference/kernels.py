@@ -167,16 +167,31 @@ class ReferenceKernels:
         self, x_TD: Tensor, routing: Routing, gate_up: PackedWeight, down: PackedWeight, residual_TD: Tensor | None
     ) -> Tensor:
         """Expert by expert; then each token's slots in order."""
+        tokens, top_k = routing.experts_TK.shape
+        rows_RD = self.expert_rows(x_TD.repeat_interleave(top_k, 0), routing.experts_TK.flatten(), gate_up, down)
+        places_TK = torch.arange(tokens * top_k).view(tokens, top_k)
+        return self.combine(rows_RD, places_TK, routing.weights_TK, residual_TD)
+
+    def expert_rows(self, x_RD: Tensor, experts_R: Tensor, gate_up: PackedWeight, down: PackedWeight) -> Tensor:
+        """Expert by expert."""
         up, back = _dense(gate_up), _dense(down)
-        slots_TKD = x_TD.new_empty((*routing.experts_TK.shape, back.weight.shape[1]))
-        for expert in sorted(set(routing.experts_TK.flatten().tolist())):
-            token, slot = (routing.experts_TK == expert).nonzero(as_tuple=True)
-            hidden = _product(x_TD[token], up.of_expert(expert)).to(x_TD.dtype)
-            slots_TKD[token, slot] = _product(hidden, back.of_expert(expert)).to(x_TD.dtype)
-        total = x_TD.new_zeros(x_TD.shape, dtype=torch.float32) if residual_TD is None else residual_TD.float()
-        for slot in range(slots_TKD.shape[1]):
-            total = total + slots_TKD[:, slot].float() * routing.weights_TK[:, slot, None]
-        return total.to(x_TD.dtype)
+        out_RD = x_RD.new_empty((x_RD.shape[0], back.weight.shape[1]))
+        for expert in sorted(set(experts_R.tolist())):
+            mine = experts_R == expert
+            hidden = _product(x_RD[mine], up.of_expert(expert)).to(x_RD.dtype)
+            out_RD[mine] = _product(hidden, back.of_expert(expert)).to(x_RD.dtype)
+        return out_RD
+
+    def combine(self, rows_RD: Tensor, places_TK: Tensor, weights_TK: Tensor, residual_TD: Tensor | None) -> Tensor:
+        """Slot by slot."""
+        total = (
+            rows_RD.new_zeros((places_TK.shape[0], rows_RD.shape[1]), dtype=torch.float32)
+            if residual_TD is None
+            else residual_TD.float()
+        )
+        for slot in range(places_TK.shape[1]):
+            total = total + rows_RD[places_TK[:, slot].long()].float() * weights_TK[:, slot, None]
+        return total.to(rows_RD.dtype)
 
     def likeliest(self, logits_SV: Tensor) -> list[int]:
         """Index of each row's largest number."""

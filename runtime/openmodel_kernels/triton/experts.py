@@ -150,7 +150,7 @@ def multiply_experts(x_TD: Tensor, weight: DeviceWeight, slots: SortedSlots, *, 
     return out_RN
 
 
-def combine(slots_RD: Tensor, slots: SortedSlots, weights_TK: Tensor, residual_TD: Tensor | None) -> Tensor:
+def combine(slots_RD: Tensor, places_TK: Tensor, weights_TK: Tensor, residual_TD: Tensor | None) -> Tensor:
     """The residual plus the weighted sum of each token's slots, in float32, rounded once."""
     tokens, top_k = weights_TK.shape
     columns = slots_RD.shape[1]
@@ -159,7 +159,7 @@ def combine(slots_RD: Tensor, slots: SortedSlots, weights_TK: Tensor, residual_T
         combine_kernel,
         (tokens, tiles(columns, _COMBINE_BLOCK)),
         slots_RD,
-        slots.places_TK,
+        places_TK.contiguous(),
         weights_TK.contiguous(),
         out_TD if residual_TD is None else whole(residual_TD),
         out_TD,

@@ -131,7 +131,19 @@ class TritonKernels:
         slots = sort_by_expert(routing.experts_TK, up.weight.shape[0])
         hidden_RN = experts.multiply_experts(x_TD, up, slots, gather=True)
         out_RD = experts.multiply_experts(hidden_RN, back, slots, gather=False)
-        return experts.combine(out_RD, slots, routing.weights_TK, residual_TD)
+        return experts.combine(out_RD, slots.places_TK, routing.weights_TK, residual_TD)
+
+    def expert_rows(self, x_RD: Tensor, experts_R: Tensor, gate_up: PackedWeight, down: PackedWeight) -> Tensor:
+        """Rows sorted by expert, two products of all experts, and back in order."""
+        up, back = device_weight(gate_up), device_weight(down)
+        slots = sort_by_expert(experts_R[:, None], up.weight.shape[0])
+        hidden_RN = experts.multiply_experts(x_RD, up, slots, gather=True)
+        out_RD = experts.multiply_experts(hidden_RN, back, slots, gather=False)
+        return out_RD.index_select(0, slots.places_TK.flatten())
+
+    def combine(self, rows_RD: Tensor, places_TK: Tensor, weights_TK: Tensor, residual_TD: Tensor | None) -> Tensor:
+        """A token and a stretch of columns a program."""
+        return experts.combine(rows_RD, places_TK, weights_TK, residual_TD)
 
     def likeliest(self, logits_SV: Tensor) -> list[int]:
         """Index of each row's largest number: where the host waits for the device."""

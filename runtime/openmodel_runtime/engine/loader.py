@@ -7,7 +7,9 @@ the model.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +25,8 @@ from openmodel_runtime.models.causal_lm import CausalLM
 from openmodel_runtime.models.family import WeightPart
 from openmodel_runtime.models.layers import Numerics
 from openmodel_runtime.models.registry import weight_parts
+from openmodel_runtime.parallel.placement import Slots
+from openmodel_runtime.parallel.shard import parts_of_slots
 
 # Tensors that some exporters write and no model here needs: they are computed from the configuration.
 _DERIVED = (".rotary_emb.inv_freq",)
@@ -38,12 +42,24 @@ class LoadedModel:
     """Parameters that one token meets."""
 
 
-def load_model(folder: Path, config: ModelConfig, numerics: Numerics) -> LoadedModel:
-    """The model with its weights, on the CPU."""
+def load_model(
+    folder: Path, config: ModelConfig, numerics: Numerics, slots: Mapping[int, Slots] | None = None
+) -> LoadedModel:
+    """The model with its weights, on the CPU.
+
+    Args:
+        folder: the checkpoint.
+        config: what it says.
+        numerics: what to compute with.
+        slots: the experts of each routed layer that this rank holds, and no others are read; None is all.
+    """
     entries = tensor_entries(folder)
     parts = weight_parts(config)
     _check_names(config, parts, entries)
-    model = CausalLM(config, numerics)
+    held = None if slots is None else {layer: len(experts) for layer, experts in slots.items()}
+    model = CausalLM(config, numerics, held)
+    if slots is not None:
+        parts = list(parts_of_slots(parts, slots))
     by_weight: dict[str, list[WeightPart]] = defaultdict(list)
     for part in parts:
         by_weight[part.parameter].append(part)
@@ -55,7 +71,7 @@ def load_model(folder: Path, config: ModelConfig, numerics: Numerics) -> LoadedM
             for part in by_weight[name]:
                 read = [_read(files[entries[source].file], source, part) for source in part.names]
                 _fill(tensor[part.index or ...], _make(part, read), part)
-            sizes[name] = tensor.numel()
+            sizes[name] = _size_in_all(name, tensor, config)
             weight.take(tensor)
     total = sum(sizes.values())
     return LoadedModel(model, total, total - _idle_expert_parameters(sizes, config))
@@ -81,6 +97,13 @@ def _make(part: WeightPart, read: list[Tensor]) -> Tensor:
         raise CheckpointError(
             f"{' and '.join(part.names)}, of shapes {shapes}, do not fit each other: {error}"
         ) from None
+
+
+def _size_in_all(name: str, tensor: Tensor, config: ModelConfig) -> int:
+    """Parameters of a weight, with those of experts that other ranks hold."""
+    if config.experts is None or ".experts." not in name:
+        return tensor.numel()
+    return config.experts.count * math.prod(tensor.shape[1:])
 
 
 def _idle_expert_parameters(sizes: dict[str, int], config: ModelConfig) -> int:

@@ -98,7 +98,9 @@ def activation_bytes(config: ModelConfig, rows: int, sampled: int, element_bytes
     return rows * row + 3 * 4 * sampled * config.vocab_size
 
 
-def kv_cache_blocks(memory: Memory, utilization: float, activations: int, block_bytes: int, blocks_needed: int) -> int:
+def kv_cache_blocks(
+    memory: Memory, utilization: float, activations: int, block_bytes: int, blocks_needed: int, ranks: int = 1
+) -> int:
     """Blocks that fit beside what is held; DoesNotFit when one sequence of the longest length would not.
 
     Args:
@@ -107,14 +109,15 @@ def kv_cache_blocks(memory: Memory, utilization: float, activations: int, block_
         activations: bytes that a step needs.
         block_bytes: bytes of a block in all layers.
         blocks_needed: blocks of one sequence of the longest length.
+        ranks: that share what is left; all have their weights in.
     """
-    free = int(memory.total * utilization) - memory.used - activations
+    free = (int(memory.total * utilization) - memory.used) // ranks - activations
     blocks = free // block_bytes
     if blocks < blocks_needed:
         wanted = blocks_needed * block_bytes
         raise DoesNotFit(
             f"the cache of one sequence of the longest length (engine.maxModelLen) needs {wanted} bytes and "
             f"{max(free, 0)} are left of {memory.total} at memoryUtilization {utilization}: lower engine.maxModelLen "
-            f"or raise the memory limit to {int((memory.used + activations + wanted) / utilization)} bytes"
+            f"or raise the memory limit to {int((memory.used + ranks * (activations + wanted)) / utilization)} bytes"
         )
     return blocks

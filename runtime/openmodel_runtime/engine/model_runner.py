@@ -14,16 +14,24 @@ from openmodel_runtime.engine.masks import MaskWorker
 from openmodel_runtime.engine.sampler import sample
 from openmodel_runtime.engine.sequence import Batch, SampledToken
 from openmodel_runtime.errors import OutOfMemory
+from openmodel_runtime.models.block_input import ExpertExchange
 from openmodel_runtime.models.causal_lm import CausalLM, StepInput
 
 
 class ModelRunner:
     """Holds the model and its cache."""
 
-    def __init__(self, model: CausalLM, caches: Sequence[LayerCache], eos_token_ids: frozenset[int]) -> None:
+    def __init__(
+        self,
+        model: CausalLM,
+        caches: Sequence[LayerCache],
+        eos_token_ids: frozenset[int],
+        exchange: ExpertExchange | None = None,
+    ) -> None:
         self._model = model
         self._caches = caches
         self._eos_token_ids = eos_token_ids
+        self._exchange = exchange
         self._masks = MaskWorker()
 
     def run(self, batch: Batch) -> list[SampledToken]:
@@ -67,13 +75,14 @@ class ModelRunner:
                 sampled.append(len(tokens) - 1)
         kernels = self._model.numerics.kernels
         return StepInput(
-            tokens_T=torch.tensor(tokens, device=kernels.device),
-            positions_T=torch.tensor(positions, device=kernels.device),
+            tokens_T=_integers(tokens, kernels.device),
+            positions_T=_integers(positions, kernels.device),
             attention=kernels.attention_step(rows),
             caches=self._caches,
-            sampled_S=None if len(sampled) == len(tokens) else _index(sampled, kernels.device),
+            exchange=self._exchange,
+            sampled_S=None if len(sampled) == len(tokens) else _integers(sampled, kernels.device),
         )
 
 
-def _index(rows: list[int], device: torch.device) -> torch.Tensor:
-    return torch.tensor(rows, dtype=torch.long, device=device)
+def _integers(numbers: list[int], device: torch.device) -> torch.Tensor:
+    return torch.tensor(numbers, dtype=torch.long, device=device)

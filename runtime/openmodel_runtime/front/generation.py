@@ -16,7 +16,7 @@ from openmodel_runtime.front.back_pressure import Places
 from openmodel_runtime.front.completion import MAX_PIECE_TOKENS, Completion, Piece, join_pieces
 from openmodel_runtime.front.parse import InferRequest
 from openmodel_runtime.front.statistics import RequestTimer
-from openmodel_runtime.rank.client import RankClient
+from openmodel_runtime.rank.group_client import GroupClient
 from openmodel_runtime.rank.messages import Loaded
 from openmodel_runtime.rank.supervisor import RankSupervisor
 from openmodel_runtime.request import TokenOutput
@@ -76,7 +76,7 @@ class _Run:
     """The completions of one request while the rank generates them."""
 
     def __init__(
-        self, request: InferRequest, client: RankClient, text: TextModel, timer: RequestTimer, deadline: float | None
+        self, request: InferRequest, client: GroupClient, text: TextModel, timer: RequestTimer, deadline: float | None
     ) -> None:
         self._sampling = request.sampling
         self._stream = request.stream

@@ -10,9 +10,9 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from openmodel_kernels.interface import AttentionRule, Gate, RoutingRule, Scoring
+from openmodel_kernels.interface import AttentionRule, Gate, Routing, RoutingRule, Scoring
 from openmodel_runtime.checkpoint.model_config import ExpertsConfig, FeedForwardConfig, ModelConfig
-from openmodel_runtime.models.attention_input import AttentionInput
+from openmodel_runtime.models.block_input import BlockInput
 from openmodel_runtime.models.latent_attention import LatentAttention
 from openmodel_runtime.models.layers import Experts, Layer, Linear, Numerics, RMSNorm, Vector
 
@@ -40,7 +40,7 @@ class Attention(Layer):
         sinks_H = None if self.sinks is None else self.sinks.tensor
         return AttentionRule(self._config.scale, self._config.windows[self._layer], self._config.softcap, sinks_H)
 
-    def __call__(self, x_TD: Tensor, into: AttentionInput, residual_TD: Tensor | None) -> Tensor:
+    def __call__(self, x_TD: Tensor, into: BlockInput, residual_TD: Tensor | None) -> Tensor:
         """Projects, writes the new keys and values to the cache, attends, projects back, adds the residual."""
         heads, cache = self._config.heads, into.caches[self._layer]
         qkv_TX = self.qkv(x_TD)
@@ -69,14 +69,15 @@ class DenseFeedForward(Layer):
 class RoutedFeedForward(Layer):
     """A mixture of gated experts, each token routed to its best K; with a shared one, which every token goes to."""
 
-    def __init__(self, hidden: int, config: ExpertsConfig, numerics: Numerics) -> None:
+    def __init__(self, hidden: int, config: ExpertsConfig, numerics: Numerics, layer: int, held: int) -> None:
         self._kernels = numerics.kernels
         self._config = config
+        self._layer = layer
         # Few numbers that decide a lot: never in fewer bits than they came.
         self.router = Linear(numerics, config.count, hidden, bias=config.router_bias, exact=True)
         self.selection_bias = Vector(numerics, (config.count,), torch.float32) if config.selection_bias else None
         self.shared = None if config.shared is None else DenseFeedForward(hidden, config.shared, numerics)
-        self.experts = Experts(numerics, config.count, hidden, config.expert)
+        self.experts = Experts(numerics, held, hidden, config.expert)
 
     @cached_property
     def _rule(self) -> RoutingRule:
@@ -93,18 +94,25 @@ class RoutedFeedForward(Layer):
             None if self.selection_bias is None else self.selection_bias.tensor,
         )
 
-    def __call__(self, x_TD: Tensor, residual_TD: Tensor | None) -> Tensor:
+    def __call__(self, x_TD: Tensor, into: BlockInput, residual_TD: Tensor | None) -> Tensor:
         """The routed experts' weighted sum on top of the shared one and the residual."""
         if self.shared is not None:
             residual_TD = self.shared(x_TD, residual_TD)
-        routing = self._kernels.route(self.router.logits(x_TD), self._rule)
-        return self.experts(x_TD, routing, residual_TD)
+        if into.exchange is None:
+            return self.experts(x_TD, self._route(x_TD), residual_TD)
+        found = into.exchange.run(self._layer, x_TD, self._route, self.experts.rows)
+        return self._kernels.combine(found.rows_RD, found.places_TK, found.weights_TK, residual_TD)
+
+    def _route(self, x_TD: Tensor) -> Routing:
+        return self._kernels.route(self.router.logits(x_TD), self._rule)
 
 
 class Block(Layer):
     """Pre-norm attention and feed-forward with residuals."""
 
-    def __init__(self, config: ModelConfig, numerics: Numerics, layer: int) -> None:
+    def __init__(self, config: ModelConfig, numerics: Numerics, layer: int, held: int) -> None:
+        """`held` experts are on this rank, if the layer has any."""
+
         def norm() -> RMSNorm:
             return RMSNorm(numerics, config.hidden_size, config.rms_norm_eps)
 
@@ -118,17 +126,28 @@ class Block(Layer):
         self.feed_forward_norm = norm()
         self.feed_forward: DenseFeedForward | RoutedFeedForward
         if config.experts is not None and layer in config.experts.layers:
-            self.feed_forward = RoutedFeedForward(config.hidden_size, config.experts, numerics)
+            self.feed_forward = RoutedFeedForward(config.hidden_size, config.experts, numerics, layer, held)
         else:
             self.feed_forward = DenseFeedForward(config.hidden_size, config.feed_forward, numerics)
         self.attention_after = norm() if config.norms_after else None
         self.feed_forward_after = norm() if config.norms_after else None
 
-    def __call__(self, x_TD: Tensor, into: AttentionInput) -> Tensor:
+    def __call__(self, x_TD: Tensor, into: BlockInput) -> Tensor:
         """One block of the stack."""
+        if not x_TD.shape[0]:
+            # Nothing of this rank's own is in the step, but its experts may be wanted.
+            if isinstance(self.feed_forward, RoutedFeedForward):
+                self.feed_forward(x_TD, into, None)
+            return x_TD
         normed_TD = self.attention_norm(x_TD)
         if self.attention_after is None or self.feed_forward_after is None:
             x_TD = self.attention(normed_TD, into, x_TD)
-            return self.feed_forward(self.feed_forward_norm(x_TD), x_TD)
+            return self._feed_forward(x_TD, into, x_TD)
         x_TD = x_TD + self.attention_after(self.attention(normed_TD, into, None))
-        return x_TD + self.feed_forward_after(self.feed_forward(self.feed_forward_norm(x_TD), None))
+        return x_TD + self.feed_forward_after(self._feed_forward(x_TD, into, None))
+
+    def _feed_forward(self, x_TD: Tensor, into: BlockInput, residual_TD: Tensor | None) -> Tensor:
+        normed_TD = self.feed_forward_norm(x_TD)
+        if isinstance(self.feed_forward, DenseFeedForward):
+            return self.feed_forward(normed_TD, residual_TD)
+        return self.feed_forward(normed_TD, into, residual_TD)

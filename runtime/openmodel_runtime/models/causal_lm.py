@@ -5,7 +5,7 @@ T tokens of a step (all sequences one after another), S rows whose next token is
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from openmodel_kernels.interface import LayerCache
 from openmodel_kernels.rotary import rotary_tables
 from openmodel_runtime.checkpoint.model_config import ModelConfig
-from openmodel_runtime.models.attention_input import AttentionInput
+from openmodel_runtime.models.block_input import BlockInput, ExpertExchange
 from openmodel_runtime.models.blocks import Block
 from openmodel_runtime.models.layers import Layer, Linear, Numerics, RMSNorm
 from openmodel_runtime.models.rotary import frequencies, query_scale
@@ -35,16 +35,23 @@ class StepInput:
     """One a layer."""
     sampled_S: Tensor | None
     """Rows whose next token is wanted; None is all of them."""
+    exchange: ExpertExchange | None = None
+    """The ranks that share the experts; None where all experts are here."""
 
 
 class CausalLM(Layer):
     """The whole model of any family."""
 
-    def __init__(self, config: ModelConfig, numerics: Numerics) -> None:
+    def __init__(self, config: ModelConfig, numerics: Numerics, held: Mapping[int, int] | None = None) -> None:
+        """`held`: how many experts of each routed layer are on this rank; None is all of them."""
         self.config = config
         self.numerics = numerics
         self.embedding = Linear(numerics, config.vocab_size, config.hidden_size)
-        self.blocks = [Block(config, numerics, layer) for layer in range(config.num_layers)]
+        count = 0 if config.experts is None else config.experts.count
+        self.blocks = [
+            Block(config, numerics, layer, count if held is None else held.get(layer, 0))
+            for layer in range(config.num_layers)
+        ]
         self.norm = RMSNorm(numerics, config.hidden_size, config.rms_norm_eps)
         # A tied head is the embedding itself, not a second weight.
         self.head = None if config.tie_word_embeddings else Linear(numerics, config.vocab_size, config.hidden_size)
@@ -56,7 +63,7 @@ class CausalLM(Layer):
         if self.config.rotary.attention_factor != 1.0:
             cos_TC, sin_TC = (table * self.config.rotary.attention_factor for table in (cos_TC, sin_TC))
         scale_T = query_scale(self.config.rotary, step.positions_T)
-        into = AttentionInput(step.attention, cos_TC, sin_TC, step.caches, scale_T)
+        into = BlockInput(step.attention, cos_TC, sin_TC, step.caches, scale_T, step.exchange)
         x_TD = self.embedding.rows(step.tokens_T)
         if self.config.embedding_scale != 1.0:
             x_TD = x_TD * self.config.embedding_scale

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from openmodel_kernels.interface import AttentionRule
 from openmodel_runtime.checkpoint.model_config import LatentConfig, ModelConfig
-from openmodel_runtime.models.attention_input import AttentionInput
+from openmodel_runtime.models.block_input import BlockInput
 from openmodel_runtime.models.layers import GroupedLinear, Layer, Linear, Numerics, RMSNorm
 
 
@@ -39,7 +39,7 @@ class LatentAttention(Layer):
         self.from_latent = GroupedLinear(numerics, heads, latent.value_dim, latent.kv_rank)
         self.out = Linear(numerics, config.hidden_size, heads * latent.value_dim, bias=attention.out_bias)
 
-    def __call__(self, x_TD: Tensor, into: AttentionInput, residual_TD: Tensor | None) -> Tensor:
+    def __call__(self, x_TD: Tensor, into: BlockInput, residual_TD: Tensor | None) -> Tensor:
         """Projects, writes the new latent keys to the cache, attends, projects back, adds the residual."""
         cache, heads = into.caches[self._layer], self._heads
         qkv_TX = self._project(x_TD)

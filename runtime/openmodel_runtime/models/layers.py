@@ -160,7 +160,7 @@ class RMSNorm(Layer):
 
 
 class Experts(Layer):
-    """The gated feed-forward blocks of all experts."""
+    """The gated feed-forward blocks of the experts that are here."""
 
     def __init__(self, numerics: Numerics, experts: int, hidden: int, config: FeedForwardConfig) -> None:
         self._kernels = numerics.kernels
@@ -171,6 +171,10 @@ class Experts(Layer):
     def __call__(self, x_TD: Tensor, routing: Routing, residual_TD: Tensor | None) -> Tensor:
         """The residual plus the weighted sum of each token's experts."""
         return self._kernels.experts(x_TD, routing, self.gate_up.weight.packed, self.down.weight.packed, residual_TD)
+
+    def rows(self, x_RD: Tensor, slots_R: Tensor) -> Tensor:
+        """Each row through the expert in its slot."""
+        return self._kernels.expert_rows(x_RD, slots_R, self.gate_up.weight.packed, self.down.weight.packed)
 
 
 def weight_bytes(model: Layer) -> int:

@@ -15,13 +15,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
-from openmodel_runtime.config import EngineConfig
+from openmodel_runtime.config import EngineConfig, GroupMember
 from openmodel_runtime.errors import RequestError, Unavailable
 from openmodel_runtime.rank.messages import (
     LENGTH_BYTES,
     Abort,
     FromRank,
     Loaded,
+    Ring,
     Start,
     StartFailed,
     StepDone,
@@ -60,7 +61,9 @@ class RankClient:
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
 
-    async def start(self, model_path: Path, engine: EngineConfig) -> Loaded | StartFailed | None:
+    async def start(
+        self, model_path: Path, engine: EngineConfig, group: GroupMember | None = None
+    ) -> Loaded | StartFailed | None:
         """Starts the process and waits for its model; None when it died before it said anything."""
         ours, theirs = socket.socketpair()
         try:
@@ -74,7 +77,7 @@ class RankClient:
         finally:
             theirs.close()
         self._reader, self._writer = await asyncio.open_connection(sock=ours)
-        self._send(Start(str(model_path), engine))
+        self._send(Start(str(model_path), engine, group))
         message = await self._receive()
         return message if isinstance(message, Loaded | StartFailed) else None
 
@@ -122,13 +125,22 @@ class RankClient:
                 self._process.kill()
             await self._process.wait()
 
-    def submit(self, prompt: tuple[int, ...], sampling: SamplingParams, sink: TokenSink) -> int:
+    @property
+    def under_way(self) -> int:
+        """Requests that have not ended."""
+        return len(self._requests)
+
+    def ring(self, bell: int) -> None:
+        """Tells the rank that another one of its group has work."""
+        self._send(Ring(bell))
+
+    def submit(self, prompt: tuple[int, ...], sampling: SamplingParams, sink: TokenSink, bell: int = 0) -> int:
         """Asks for a completion, whose tokens go to `sink`; returns the id to abort it by. Raises Unavailable."""
         if self._ended:
             raise Unavailable(_RANK_ENDED)
         request_id = next(self._ids)
         self._requests[request_id] = sink
-        self._send(Submit(GenerateRequest(request_id=request_id, prompt=prompt, sampling=sampling)))
+        self._send(Submit(GenerateRequest(request_id=request_id, prompt=prompt, sampling=sampling), bell))
         return request_id
 
     def abort(self, request_id: int) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from openmodel_runtime.engine.grammar import GrammarCompiler, GrammarMatcher
 from openmodel_runtime.errors import InternalError, RequestError
-from openmodel_runtime.rank.messages import Abort, Submit, ToRank
+from openmodel_runtime.rank.messages import Abort, Ring, Submit, ToRank
 from openmodel_runtime.request import GenerateRequest, RequestFailed
 
 _log = logging.getLogger(__name__)
@@ -26,13 +26,25 @@ class Arrival:
 
     request: GenerateRequest
     matcher: GrammarMatcher | None
+    bell: int
+
+
+@dataclass(frozen=True, slots=True)
+class Awaited:
+    """A request is on its way: its grammar is being compiled. The group must not go to rest meanwhile."""
+
+    bell: int
+
+
+class NoLongerAwaited:
+    """One of those will not come."""
 
 
 class Closed:
     """The front is gone."""
 
 
-Item = Arrival | Abort | RequestFailed | Closed
+Item = Arrival | Abort | Ring | RequestFailed | Awaited | NoLongerAwaited | Closed
 
 
 class Inbox:
@@ -50,17 +62,19 @@ class Inbox:
         if isinstance(message, Abort):
             with self._lock:
                 future = self._compiling.pop(message.request_id, None)
-            if future is None:
-                self._items.put(message)
-            else:
+            if future is not None:
                 future.cancel()
+            self._items.put(message if future is None else NoLongerAwaited())
         elif isinstance(message, Submit):
             if message.request.sampling.grammar:
+                self._items.put(Awaited(message.bell))
                 with self._lock:
-                    future = self._compiler.submit(self._compile, message.request)
+                    future = self._compiler.submit(self._compile, message.request, message.bell)
                     self._compiling[message.request.request_id] = future
             else:
-                self._items.put(Arrival(message.request, None))
+                self._items.put(Arrival(message.request, None, message.bell))
+        elif isinstance(message, Ring):
+            self._items.put(message)
 
     def close(self) -> None:
         """The front is gone: no message comes any more."""
@@ -74,10 +88,10 @@ class Inbox:
         """The next item; waits for it."""
         return self._items.get()
 
-    def _compile(self, request: GenerateRequest) -> None:
-        item: Item
+    def _compile(self, request: GenerateRequest, bell: int) -> None:
+        item: Arrival | RequestFailed
         try:
-            item = Arrival(request, self._grammars.compile(request.sampling.grammar))
+            item = Arrival(request, self._grammars.compile(request.sampling.grammar), bell)
         except RequestError as error:
             item = RequestFailed.of(request.request_id, error)
         except Exception:

@@ -9,7 +9,7 @@ import struct
 
 import msgspec
 
-from openmodel_runtime.config import EngineConfig
+from openmodel_runtime.config import EngineConfig, GroupMember
 from openmodel_runtime.request import GenerateRequest, RequestFailed, TokenOutput
 
 _LENGTH = struct.Struct(">I")
@@ -21,12 +21,22 @@ class Start(msgspec.Struct, frozen=True, tag=True):
 
     model_path: str
     engine: EngineConfig
+    group: GroupMember | None = None
+    """None: this rank is alone."""
 
 
 class Submit(msgspec.Struct, frozen=True, tag=True):
     """To the rank: generate this."""
 
     request: GenerateRequest
+    bell: int = 0
+    """The call that woke the group for it."""
+
+
+class Ring(msgspec.Struct, frozen=True, tag=True):
+    """To the rank: another rank of the group has work, so take part in its steps."""
+
+    bell: int
 
 
 class Abort(msgspec.Struct, frozen=True, tag=True):
@@ -72,7 +82,7 @@ class StepDone(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     free_tokens: int
 
 
-ToRank = Start | Submit | Abort
+ToRank = Start | Submit | Ring | Abort
 FromRank = Loaded | StartFailed | StepDone
 
 _encoder = msgspec.msgpack.Encoder()

@@ -13,10 +13,12 @@ import threading
 from openmodel_runtime.engine.engine import Engine
 from openmodel_runtime.engine.memory import held_bytes
 from openmodel_runtime.errors import EXIT_START_FAILED, StartError
-from openmodel_runtime.rank.inbox import Arrival, Closed, Inbox
+from openmodel_runtime.rank.inbox import Arrival, Awaited, Closed, Inbox, Item, NoLongerAwaited
 from openmodel_runtime.rank.messages import (
     LENGTH_BYTES,
+    Abort,
     FromRank,
+    Ring,
     Start,
     StartFailed,
     StepDone,
@@ -79,8 +81,7 @@ def _loop(channel: socket.socket, engine: Engine, inbox: Inbox, memory: _MemoryW
     scheduler = engine.scheduler
     while True:
         items = []
-        refused = []
-        if scheduler.idle:
+        if engine.idle:
             # Idle: make ready for more, then wait for a message; busy: take what has come, then step.
             while inbox.empty() and engine.warm_cache():
                 pass
@@ -88,15 +89,11 @@ def _loop(channel: socket.socket, engine: Engine, inbox: Inbox, memory: _MemoryW
             items.append(inbox.get())
         while not inbox.empty():
             items.append(inbox.get())
+        if any(isinstance(item, Closed) for item in items):
+            return
+        refused = [item for item in items if isinstance(item, RequestFailed)]
         for item in items:
-            if isinstance(item, Closed):
-                return
-            if isinstance(item, Arrival):
-                engine.submit(item.request, item.matcher)
-            elif isinstance(item, RequestFailed):
-                refused.append(item)
-            else:
-                engine.abort(item.request_id)
+            _take(engine, item)
         outcome = engine.step()
         _send(
             channel,
@@ -108,6 +105,24 @@ def _loop(channel: socket.socket, engine: Engine, inbox: Inbox, memory: _MemoryW
                 free_tokens=scheduler.free_tokens,
             ),
         )
+
+
+def _take(engine: Engine, item: Item) -> None:
+    match item:
+        case Arrival():
+            engine.ring(item.bell)
+            engine.submit(item.request, item.matcher)
+            if item.matcher is not None:
+                engine.awaited -= 1
+        case Awaited():
+            engine.ring(item.bell)
+            engine.awaited += 1
+        case RequestFailed() | NoLongerAwaited():
+            engine.awaited -= 1
+        case Ring():
+            engine.ring(item.bell)
+        case Abort():
+            engine.abort(item.request_id)
 
 
 def _read(channel: socket.socket, inbox: Inbox) -> None:

@@ -21,7 +21,7 @@ from openmodel_kernels.self_check import variant_operations
 from openmodel_runtime.checkpoint.config_fields import ConfigFields, read_json
 from openmodel_runtime.checkpoint.generation_config import read_eos_token_ids
 from openmodel_runtime.checkpoint.model_config import ModelConfig
-from openmodel_runtime.config import EngineConfig
+from openmodel_runtime.config import EngineConfig, GroupMember
 from openmodel_runtime.engine.engine import Engine
 from openmodel_runtime.engine.grammar import GrammarCompiler
 from openmodel_runtime.engine.loader import load_model
@@ -31,6 +31,9 @@ from openmodel_runtime.engine.scheduler import Scheduler, SchedulerLimits
 from openmodel_runtime.errors import DoesNotFit, InvalidSetting, UnsupportedModel
 from openmodel_runtime.models.layers import Numerics, weight_bytes
 from openmodel_runtime.models.registry import read_model_config
+from openmodel_runtime.parallel.exchange import GroupExchange
+from openmodel_runtime.parallel.group import join_group
+from openmodel_runtime.parallel.placement import Placement, plan_placement
 from openmodel_runtime.rank.messages import Loaded, Start
 from openmodel_runtime.request import GenerateRequest, SamplingParams
 from openmodel_runtime.text.vocabulary import grammar_tokenizer
@@ -66,14 +69,22 @@ def build_engine(start: Start) -> tuple[Engine, Loaded]:
     dtype = _dtype(settings, config)
     max_model_len = _max_model_len(settings, config)
     kernels = _kernels(settings, config, dtype)
-    loaded = load_model(folder, config, Numerics(kernels, dtype, settings.quantization == "int8"))
+    numerics = Numerics(kernels, dtype, settings.quantization == "int8")
+    placement = None if start.group is None else _placement(start.group, config)
+    slots = None if start.group is None or placement is None else placement.of_rank(start.group.rank)
+    loaded = load_model(folder, config, numerics, slots)
+    exchange = None
+    if start.group is not None and placement is not None and config.experts is not None:
+        # Joined when the weights are in, so that what is left of the memory is the same for all.
+        exchange = GroupExchange(join_group(start.group), placement, config.experts.count)
     limits, bill = _limits(settings, config, kernels, dtype.itemsize, max_model_len)
     _log.info("%s computes; memory: %s", kernels.name, bill)
     caches = kernels.new_cache(
         config.num_layers, limits.num_blocks, config.attention.kv_heads, config.attention.head_dim, dtype
     )
     eos = read_eos_token_ids(folder, raw)
-    engine = Engine(Scheduler(limits, eos), ModelRunner(loaded.model, caches, eos), lambda: secrets.randbits(64))
+    runner = ModelRunner(loaded.model, caches, eos, exchange)
+    engine = Engine(Scheduler(limits, eos), runner, lambda: secrets.randbits(64), exchange)
     _warm_up(engine)
     return engine, Loaded(
         architecture=config.architecture,
@@ -88,6 +99,18 @@ def build_engine(start: Start) -> tuple[Engine, Loaded]:
         kv_cache_tokens=limits.num_blocks * limits.block_tokens,
         load_seconds=time.monotonic() - began,
     )
+
+
+def _placement(group: GroupMember, config: ModelConfig) -> Placement:
+    if config.experts is None:
+        raise InvalidSetting(
+            f"parallelism.expert {group.size}: a {config.architecture} has no experts to share: use 1, or more replicas"
+        )
+    if group.size > config.experts.count:
+        raise InvalidSetting(
+            f"parallelism.expert {group.size} is more than the {config.experts.count} experts of the model"
+        )
+    return plan_placement(sorted(config.experts.layers), config.experts.count, group.size)
 
 
 def grammar_compiler(start: Start, loaded: Loaded) -> GrammarCompiler:
@@ -134,7 +157,9 @@ def _limits(
     block_bytes = kernels.block_tokens * config.kv_bytes_per_token(element_bytes)
     memory = read_memory() if on_cpu else _device_memory(kernels.device)
     needed = -(-max_model_len // kernels.block_tokens)
-    fitting = kv_cache_blocks(memory, settings.memory_utilization, activations, block_bytes, needed)
+    fitting = kv_cache_blocks(
+        memory, settings.memory_utilization, activations, block_bytes, needed, settings.expert_parallel_size
+    )
     # More than every sequence at its longest would never be held.
     blocks = min(fitting, settings.max_num_seqs * needed)
     limits = SchedulerLimits(

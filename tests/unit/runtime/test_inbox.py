@@ -9,7 +9,7 @@ import pytest
 
 from openmodel_runtime.engine.grammar import GrammarCompiler, GrammarMatcher
 from openmodel_runtime.errors import InternalError, InvalidRequest
-from openmodel_runtime.rank.inbox import Arrival, Closed, Inbox
+from openmodel_runtime.rank.inbox import Arrival, Awaited, Closed, Inbox, NoLongerAwaited
 from openmodel_runtime.rank.messages import Abort, Submit
 from openmodel_runtime.request import GenerateRequest, RequestFailed, SamplingParams
 
@@ -51,16 +51,18 @@ def test_those_without_a_grammar_do_not_wait_for_those_with_one(inbox: Inbox, co
     first, second = submit(1, "good"), submit(2)
     inbox.put(first)
     inbox.put(second)
-    assert inbox.get() == Arrival(second.request, None)
+    assert inbox.get() == Awaited(0)
+    assert inbox.get() == Arrival(second.request, None, 0)
     assert inbox.empty()
     compiler.go.release()
-    assert inbox.get() == Arrival(first.request, MATCHER)
+    assert inbox.get() == Arrival(first.request, MATCHER, 0)
 
 
 def test_a_grammar_that_fails_says_why(inbox: Inbox, compiler: Compiler) -> None:
     inbox.put(submit(1, "bad"))
     inbox.put(submit(2, "broken"))
     compiler.go.release(2)
+    assert inbox.get() == inbox.get() == Awaited(0)
     refused, broken = inbox.get(), inbox.get()
     assert isinstance(refused, RequestFailed)
     assert isinstance(broken, RequestFailed)
@@ -78,9 +80,10 @@ def test_nobody_hears_of_a_request_that_was_aborted_meanwhile(inbox: Inbox, comp
     inbox.put(Abort(2))
     inbox.put(submit(3, "good"))
     compiler.go.release(3)
-    item = inbox.get()
-    assert isinstance(item, Arrival)
-    assert item.request.request_id == 3
+    items = [inbox.get() for _ in range(6)]
+    assert [type(item) for item in items] == [Awaited, Awaited, NoLongerAwaited, NoLongerAwaited, Awaited, Arrival]
+    assert isinstance(items[-1], Arrival)
+    assert items[-1].request.request_id == 3
     inbox.put(Abort(3))
     assert inbox.get() == Abort(3)
     inbox.close()

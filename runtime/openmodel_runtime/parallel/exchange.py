@@ -1,0 +1,122 @@
+"""A step of a group: who has how many tokens, tokens to the experts' ranks, and what experts made of them back.
+
+Every rank sees all tokens of a step and computes the routing of all, so it knows the size of everything that is sent:
+two exchanges a layer, and no word about sizes before. Each number is computed by one rank from the same bits as if it
+were alone, and the owner adds a token's experts in the order of its slots: the group's size changes no bit.
+
+T tokens of this rank, U of all ranks, K experts a token, R rows that this rank's experts compute.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.distributed import ProcessGroup
+
+from openmodel_kernels.interface import Routing
+from openmodel_runtime.models.block_input import ExpertRows
+from openmodel_runtime.parallel.placement import Placement
+
+Integers = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class _Routes:
+    """Of one layer, for tokens of each rank: which rank computes an expert, and in which slot."""
+
+    rank_PE: Integers
+    slot_PE: Integers
+
+
+class GroupExchange:
+    """The exchanges of one rank with its group, for one step at a time."""
+
+    def __init__(self, group: ProcessGroup, placement: Placement, experts: int) -> None:
+        self._group = group
+        self._rank = group.rank()
+        self._ranks = group.size()
+        self._routes = {layer: _routes(placement, layer, experts) for layer in placement.layers}
+        self._rows: list[int] = []
+        self._owner_U: Integers = np.empty(0, np.int64)
+        self._first = 0
+
+    def open(self, tokens: int, bell: int, awaited: int) -> bool:
+        """Begins a step: tells the others what this rank has; False when nobody has anything, or will have soon.
+
+        Args:
+            tokens: that it computes in this step.
+            bell: the last call to wake up that it has heard: while others have heard another, more is to come.
+            awaited: requests that it will have in a moment.
+        """
+        told = torch.tensor([tokens, bell, awaited], dtype=torch.int64)
+        heard = torch.empty((self._ranks, 3), dtype=torch.int64)
+        self._group._allgather_base(heard.view(-1), told).wait()
+        self._rows = heard[:, 0].tolist()
+        self._owner_U = np.repeat(np.arange(self._ranks), self._rows)
+        self._first = sum(self._rows[: self._rank])
+        return any(self._rows) or len(set(heard[:, 1].tolist())) > 1 or bool(heard[:, 2].any())
+
+    @property
+    def has_tokens(self) -> bool:
+        """True when some rank has tokens in this step."""
+        return any(self._rows)
+
+    def run(
+        self,
+        layer: int,
+        x_TD: Tensor,
+        route: Callable[[Tensor], Routing],
+        compute: Callable[[Tensor, Tensor], Tensor],
+    ) -> ExpertRows:
+        """See `ExpertExchange.run`."""
+        gathered_UD = self._gather(x_TD)
+        routing = route(gathered_UD)
+        experts_UK = routing.experts_TK.cpu().numpy()
+        routes = self._routes[layer]
+        rank_UK = routes.rank_PE[self._owner_U[:, None], experts_UK]
+        mine_UK = rank_UK == self._rank
+        token_R = mine_UK.nonzero()[0]
+        slot_R = routes.slot_PE[self._owner_U[:, None], experts_UK][mine_UK]
+        device = x_TD.device
+        rows_RD = compute(
+            gathered_UD.index_select(0, torch.from_numpy(token_R).to(device)),
+            torch.from_numpy(slot_R.astype(np.int32)).to(device),
+        )
+        own = slice(self._first, self._first + x_TD.shape[0])
+        rank_TK = rank_UK[own]
+        sizes_back = np.bincount(rank_TK.ravel(), minlength=self._ranks)
+        back_RD = self._exchange(rows_RD, np.bincount(self._owner_U[token_R], minlength=self._ranks), sizes_back)
+        return ExpertRows(back_RD, _places(rank_TK).to(device), routing.weights_TK[own])
+
+    def _gather(self, x_TD: Tensor) -> Tensor:
+        """All ranks' rows, in the order of ranks."""
+        count = x_TD.shape[0]
+        return self._exchange(x_TD.repeat(self._ranks, 1), [count] * self._ranks, self._rows)
+
+    def _exchange(self, rows_XD: Tensor, send: Sequence[int] | Integers, receive: Sequence[int] | Integers) -> Tensor:
+        """Rows in the order of ranks, to and from each."""
+        out_XD = rows_XD.new_empty((int(sum(receive)), rows_XD.shape[1]))
+        # As bytes: what they mean is nothing to the transport.
+        work = self._group.alltoall_base(
+            out_XD.view(torch.uint8), rows_XD.view(torch.uint8), [int(n) for n in receive], [int(n) for n in send]
+        )
+        work.wait()
+        return out_XD
+
+
+def _routes(placement: Placement, layer: int, experts: int) -> _Routes:
+    tables = [placement.routes(layer, experts, rank) for rank in range(placement.ranks)]
+    return _Routes(np.array([ranks for ranks, _ in tables]), np.array([slots for _, slots in tables]))
+
+
+def _places(rank_TK: Integers) -> Tensor:
+    """Where each token's each expert comes back: ranks one after another, each in the order of tokens and slots."""
+    order = rank_TK.ravel().argsort(kind="stable")
+    places = np.empty(order.size, np.int32)
+    places[order] = np.arange(order.size, dtype=np.int32)
+    return torch.from_numpy(places.reshape(rank_TK.shape))

@@ -1,0 +1,152 @@
+"""A runtime whose ranks share the experts, as its callers see it: the same answers, and the same ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import grpc
+import pytest
+
+from checkpoints import write_tiny_llama, write_tiny_mixtral
+from contract.infer_requests import EVERLASTING, LONG, PROMPT, Requests, request, streamed, text_of
+from contract.runtime_server import CONTEXT, RuntimeServer, process_state, until
+from openmodel_protos import grpc_service_pb2 as pb
+from openmodel_protos import grpc_service_pb2_grpc as pb_grpc
+from openmodel_runtime.errors import EXIT_START_FAILED
+
+Stub = pb_grpc.GRPCInferenceServiceStub
+Write = Callable[[Path], Path]
+SIZES = (1, 3)
+MIXED = [
+    request(PROMPT),
+    request("In the year 2024"),
+    request(f"{PROMPT} " * 20),
+    request(PROMPT, {"temperature": 0.9, "seed": 4, "max_tokens": 20, "ignore_eos": True}),
+    request(PROMPT, {"temperature": 0, "max_tokens": 60, "structured_outputs": {"regex": "[a-f]{12}"}}),
+    request(PROMPT, {"temperature": 1.0, "seed": 2, "max_tokens": 9, "n": 4, "ignore_eos": True}),
+]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = write_tiny_mixtral(tmp_path_factory.mktemp("mixtral"))
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"max_position_embeddings": CONTEXT}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def servers(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[int, RuntimeServer]]:
+    """A runtime of each size."""
+    made: dict[int, RuntimeServer] = {}
+    try:
+        for size in SIZES:
+            flags = [f"--expert-parallel-size={size}"]
+            made[size] = RuntimeServer(checkpoint, tmp_path_factory.mktemp("server"), flags)
+        for server in made.values():
+            server.wait_until_ready()
+        yield made
+    finally:
+        for server in made.values():
+            server.close()
+
+
+@pytest.fixture(scope="module")
+def stubs(servers: dict[int, RuntimeServer]) -> Iterator[dict[int, Stub]]:
+    with servers[1].stub() as one, servers[3].stub() as three:
+        yield {1: one, 3: three}
+
+
+def test_answers_do_not_depend_on_how_many_ranks_share_the_experts(stubs: dict[int, Stub]) -> None:
+    expected = [stubs[1].ModelInfer(message).raw_output_contents for message in MIXED]
+    assert [stubs[3].ModelInfer(message).raw_output_contents for message in MIXED] == expected
+    calls = [stubs[3].ModelInfer.future(message) for message in MIXED * 4]
+    assert [call.result().raw_output_contents for call in calls] == expected * 4
+
+
+def test_every_rank_gets_requests(servers: dict[int, RuntimeServer], stubs: dict[int, Stub]) -> None:
+    calls = [stubs[3].ModelInfer.future(request(sampling=EVERLASTING)) for _ in range(6)]
+    servers[3].wait_until_running(6)
+    for pid in servers[3].ranks():
+        # Each steps: what it has used of the processor grows.
+        used = _ticks(pid)
+        until(lambda pid=pid, used=used: _ticks(pid) > used, "the rank computes")  # type: ignore[misc]
+    for call in calls:
+        call.cancel()
+    servers[3].wait_until_idle()
+
+
+def test_a_group_at_rest_computes_nothing_and_wakes_for_one_request(
+    servers: dict[int, RuntimeServer], stubs: dict[int, Stub]
+) -> None:
+    expected = text_of(stubs[1].ModelInfer(request()))
+    servers[3].wait_until_idle()
+    for _ in range(5):
+        assert text_of(stubs[3].ModelInfer(request())) == expected
+    servers[3].wait_until_idle()
+    until(lambda: all(process_state(pid) == "S" for pid in servers[3].ranks()), "all ranks sleep")
+
+
+def test_a_grammar_that_can_not_be_compiled_leaves_the_group_at_rest(
+    servers: dict[int, RuntimeServer], stubs: dict[int, Stub]
+) -> None:
+    for grammar in ("(a", "[a-z"):
+        with pytest.raises(grpc.RpcError):
+            stubs[3].ModelInfer(request(PROMPT, {"structured_outputs": {"regex": grammar}}))
+    servers[3].wait_until_idle()
+    assert text_of(stubs[3].ModelInfer(request())) == text_of(stubs[1].ModelInfer(request()))
+
+
+def test_the_model_is_described_as_a_whole(stubs: dict[int, Stub]) -> None:
+    one, three = (stubs[size].ModelConfig(pb.ModelConfigRequest(name="tiny")).config.parameters for size in SIZES)
+    for name in ("parameters", "active_parameters", "max_model_len", "architecture"):
+        assert three[name] == one[name]
+    # All but the experts are on every rank.
+    assert int(three["weight_bytes"].string_value) > int(one["weight_bytes"].string_value)
+
+
+def test_a_rank_that_dies_ends_what_is_under_way_and_the_group_comes_back(
+    servers: dict[int, RuntimeServer], stubs: dict[int, Stub]
+) -> None:
+    expected = text_of(stubs[1].ModelInfer(request()))
+    before = servers[3].ranks()
+    calls = [stubs[3].ModelInfer.future(request(sampling=LONG)) for _ in range(6)]
+    stream = stubs[3].ModelStreamInfer(iter(Requests(streamed(sampling=EVERLASTING, id="s"))))
+    next(stream)
+    os.kill(before[1], signal.SIGKILL)
+    for call in calls:
+        error = call.exception()
+        assert error is None or (isinstance(error, grpc.RpcError) and error.code() == grpc.StatusCode.UNAVAILABLE)
+    assert any("send the request again" in message.error_message for message in stream)
+    servers[3].wait_until_ready()
+    assert not set(before) & set(servers[3].ranks())
+    assert text_of(stubs[3].ModelInfer(request(), wait_for_ready=True)) == expected
+
+
+@pytest.mark.parametrize(
+    ("write", "size", "words"),
+    [
+        (write_tiny_llama, 2, "has no experts to share"),
+        (partial(write_tiny_mixtral, experts=2), 3, "more than the 2 experts"),
+    ],
+)
+def test_what_can_not_be_shared_is_refused(
+    tmp_path: Path, write: Callable[[Path], Path], size: int, words: str
+) -> None:
+    server = RuntimeServer(write(tmp_path / "model"), tmp_path, [f"--expert-parallel-size={size}"])
+    try:
+        assert server.wait() == EXIT_START_FAILED, server.log.read_text()
+        told = json.loads(server.termination_message.read_text())
+        assert told["reason"] == "InvalidSpec"
+        assert words in told["message"]
+    finally:
+        server.close()
+
+
+def _ticks(pid: int) -> int:
+    return sum(map(int, Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]))

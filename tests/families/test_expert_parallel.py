@@ -1,0 +1,113 @@
+"""Every routed family gives the same bits whether one rank holds all experts or several share them.
+
+The ranks are processes that speak over torch's gloo, as in a pod; they are started once for all families.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import pytest
+import torch
+import torch.multiprocessing as multiprocessing
+from torch import Tensor
+
+from openmodel_kernels.cpu.kernels import CpuKernels
+from openmodel_runtime.checkpoint.config_fields import ConfigFields, read_json
+from openmodel_runtime.config import GroupMember
+from openmodel_runtime.models.registry import read_model_config
+from openmodel_runtime.parallel.exchange import GroupExchange
+from openmodel_runtime.parallel.group import join_group
+from openmodel_runtime.parallel.placement import plan_placement
+
+from .catalog import write_served
+from .ours import Sequences, load
+from .test_parity import prompt
+
+MOST_RANKS = 4
+ROUTED = ["mixtral", "qwen3-moe", "qwen3-moe-mixed", "gpt-oss", "deepseek-v2", "deepseek-v3", "grok-1"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a rank computes with its group, in steps; a rank may have no token in one."""
+
+    folder: Path
+    member: GroupMember
+    redundant: int
+    steps: tuple[tuple[int, ...], ...]
+
+
+def chunks_of(rank: int) -> tuple[tuple[int, ...], ...]:
+    """A prompt of the rank's own, cut differently on each, with steps in which it has nothing."""
+    tokens = tuple(prompt(rank, 40 - 7 * rank))
+    cut = (11, 12) if rank % 2 else (0, 17)
+    return tokens[: cut[0]], tokens[cut[0] : cut[1]], (), tokens[cut[1] :]
+
+
+def work(jobs: Connection) -> None:
+    """A rank process: runs what it is sent until the other end closes."""
+    kernels = CpuKernels()
+    kernels.set_num_threads(1)
+    while True:
+        try:
+            job: Job = jobs.recv()
+        except EOFError:
+            return
+        try:
+            jobs.send(compute(job, kernels))
+        except Exception:
+            jobs.send(traceback.format_exc())
+
+
+def compute(job: Job, kernels: CpuKernels) -> Tensor:
+    experts = read_model_config(ConfigFields(read_json(job.folder / "config.json"))).experts
+    assert experts is not None
+    placement = plan_placement(sorted(experts.layers), experts.count, job.member.size, job.redundant)
+    exchange = GroupExchange(join_group(job.member), placement, experts.count)
+    model = load(job.folder, kernels, torch.bfloat16, slots=placement.of_rank(job.member.rank))
+    sequence, rows = Sequences(model, 1), []
+    for chunk in job.steps:
+        assert exchange.open(len(chunk), bell=0, awaited=0) == exchange.has_tokens
+        if exchange.has_tokens:
+            rows.append(sequence.run([chunk], exchange)[0])
+    return torch.cat(rows)
+
+
+@pytest.fixture(scope="module")
+def ranks() -> Iterator[list[Connection]]:
+    context = multiprocessing.get_context("spawn")
+    pipes = [context.Pipe() for _ in range(MOST_RANKS)]
+    processes = [context.Process(target=work, args=(theirs,), daemon=True) for _, theirs in pipes]
+    for process in processes:
+        process.start()
+    yield [ours for ours, _ in pipes]
+    for ours, theirs in pipes:
+        ours.close()
+        theirs.close()
+    for process in processes:
+        process.join(10)
+        process.kill()
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("name", ROUTED)
+def test_any_number_of_ranks_gives_the_same_bits(name: str, ranks: list[Connection], tmp_path: Path) -> None:
+    write_served(name, tmp_path, torch.bfloat16)
+    kernels = CpuKernels()
+    whole = load(tmp_path, kernels, torch.bfloat16)
+    alone = [Sequences(whole, 1).run([sum(chunks_of(rank), ())])[0] for rank in range(MOST_RANKS)]
+    for size in range(2, MOST_RANKS + 1):
+        for redundant in (0, size - 1):
+            store = str(tmp_path / f"store-{size}-{redundant}")
+            for rank in range(size):
+                member = GroupMember(rank=rank, size=size, store=store)
+                ranks[rank].send(Job(tmp_path, member, redundant, chunks_of(rank)))
+            for rank in range(size):
+                answer = ranks[rank].recv()
+                assert isinstance(answer, Tensor), answer
+                assert torch.equal(answer, alone[rank]), (size, redundant, rank)
