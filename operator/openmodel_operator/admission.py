@@ -38,10 +38,8 @@ _LIMITS = (
     _Limit("model.endpoint", (), _LATER),
     _Limit("model.cache", (), _LATER),
     _Limit("engine.quantization", ("auto", "none", "int8"), "is not supported yet: use auto, none or int8"),
-    _Limit("parallelism.expert", (1,), "is not supported yet: use 1 or leave it out"),
-    _Limit("parallelism.ranksPerPod", (1,), "is not supported yet: use 1 or leave it out"),
+    _Limit("parallelism.expert", tuple(range(1, 9)), "is not supported yet: use 1 to 8 or leave it out"),
     _Limit("parallelism.tensor", (1,), "is not supported yet: use 1 or leave it out"),
-    _Limit("parallelism.redundantExperts", (0,), "is not supported yet: use 0 or leave it out"),
     _Limit("accelerator", (), "is not supported yet: leave it out, the model then runs on CPU"),
     _Limit("autoscaling", (), "is not supported yet: scale with kubectl scale"),
     _Limit("rollout.strategy", ("Auto", "Surge"), "is not supported yet: use Auto or Surge"),
@@ -65,6 +63,16 @@ def refusals(spec: Mapping[str, Any]) -> tuple[Refusal, ...]:
         for limit in _LIMITS
         if (value := _value_at(spec, limit.path)) is not _ABSENT and value not in limit.accepted
     ]
+    parallelism = spec.get("parallelism", {})
+    expert, per_pod = parallelism.get("expert", 1), parallelism.get("ranksPerPod")
+    if per_pod not in (None, expert):
+        found.append(
+            Refusal(
+                "spec.parallelism.ranksPerPod",
+                f"spec.parallelism.ranksPerPod: {per_pod} of {expert} ranks in a pod is not supported yet: a group has "
+                f"one pod; use {expert} or leave it out",
+            )
+        )
     source = spec["model"]["source"]
     if not source.startswith(("oci://", "pvc://")):
         scheme = source.split("://")[0]

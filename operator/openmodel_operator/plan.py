@@ -1,6 +1,6 @@
 """How many ranks and pods a group gets, and why.
 
-Pure. One rank a group for now; the per-rank memory bill joins with the inspection of checkpoints.
+Pure. All ranks of a group are in one pod for now; the per-rank memory bill joins with the inspection of checkpoints.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ class GroupPlan:
 def plan_group(spec: OpenModelSpec) -> GroupPlan:
     """The plan for one group."""
     noun = "thread" if spec.threads == 1 else "threads"
+    ranks = "one rank" if spec.ranks == 1 else f"{spec.ranks} ranks in one pod share the experts,"
+    each = "" if spec.ranks == 1 else " each"
     return GroupPlan(
-        ranks=1,
+        ranks=spec.ranks,
         pods=1,
-        reason=f"one rank on CPU with {spec.threads} {noun}, from spec.resources.requests.cpu",
+        reason=f"{ranks} on CPU with {spec.threads} {noun}{each}, from spec.resources.requests.cpu",
     )

@@ -57,6 +57,10 @@ class OpenModelSpec:
     source: str
     revision: str | None
     engine: EngineSpec
+    ranks: int
+    """Ranks of a group, which share the experts."""
+    redundant_experts: int
+    """Copies of experts in each layer beside the first."""
     threads: int
     """Threads of a rank: its share of the pod's cpu request, at least 1."""
     resources: Manifest
@@ -72,6 +76,8 @@ def parse_spec(spec: Mapping[str, Any]) -> OpenModelSpec:
     defaults = EngineSpec()
     resources = dict(spec.get("resources", {}))
     cpu = resources.get("requests", {}).get("cpu", resources.get("limits", {}).get("cpu", 1))
+    parallelism = spec.get("parallelism", {})
+    ranks = int(parallelism.get("expert", 1))
     return OpenModelSpec(
         source=spec["model"]["source"],
         revision=spec["model"].get("revision"),
@@ -84,7 +90,9 @@ def parse_spec(spec: Mapping[str, Any]) -> OpenModelSpec:
             memory_utilization=engine.get("memoryUtilization", defaults.memory_utilization),
             prefix_caching=engine.get("prefixCaching", defaults.prefix_caching),
         ),
-        threads=max(1, math.floor(parse_quantity("spec.resources.requests.cpu", cpu))),
+        ranks=ranks,
+        redundant_experts=int(parallelism.get("redundantExperts", 0)),
+        threads=max(1, math.floor(parse_quantity("spec.resources.requests.cpu", cpu) / ranks)),
         resources=resources,
         replicas=int(spec.get("replicas", 1)),
         drain_seconds=int(spec.get("rollout", {}).get("drainSeconds", 120)),
@@ -134,7 +142,12 @@ def effective_values(spec: OpenModelSpec) -> Manifest:
             "memoryUtilization": engine.memory_utilization,
             "prefixCaching": engine.prefix_caching,
         },
-        "parallelism": {"expert": 1, "ranksPerPod": 1, "tensor": 1, "redundantExperts": 0},
+        "parallelism": {
+            "expert": spec.ranks,
+            "ranksPerPod": spec.ranks,
+            "tensor": 1,
+            "redundantExperts": spec.redundant_experts,
+        },
         "threadsPerRank": spec.threads,
         "replicas": spec.replicas,
         "rollout": {"strategy": "Surge", "paused": False, "drainSeconds": spec.drain_seconds},

@@ -37,6 +37,8 @@ class EngineConfig:
     """Backend that computes; `auto` takes the best that the machine has."""
     expert_parallel_size: int = 1
     """Ranks that share the experts."""
+    redundant_experts: int = 0
+    """Copies of experts in each layer beside the first."""
     check_kernels: bool = False
     """Whether to try at start that the kernels give a row the same bits in any company."""
 

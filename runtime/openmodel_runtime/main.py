@@ -47,6 +47,7 @@ def parse_flags(arguments: Sequence[str]) -> tuple[ServerConfig, EngineConfig]:
     parser.add_argument("--max-num-batched-tokens", type=_positive, default=EngineConfig.max_num_batched_tokens)
     parser.add_argument("--memory-utilization", type=float, default=EngineConfig.memory_utilization)
     parser.add_argument("--expert-parallel-size", type=_positive, default=EngineConfig.expert_parallel_size)
+    parser.add_argument("--redundant-experts", type=int, default=EngineConfig.redundant_experts)
     parser.add_argument("--threads", type=_positive, help="threads of a rank (default: all cores, shared by the ranks)")
     parser.add_argument("--prefix-caching", action=argparse.BooleanOptionalAction, default=EngineConfig.prefix_caching)
     parser.add_argument("--kernels", choices=KERNELS, default=EngineConfig.kernels, help="what computes")
@@ -75,6 +76,7 @@ def parse_flags(arguments: Sequence[str]) -> tuple[ServerConfig, EngineConfig]:
         memory_utilization=flags.memory_utilization,
         prefix_caching=flags.prefix_caching,
         expert_parallel_size=flags.expert_parallel_size,
+        redundant_experts=flags.redundant_experts,
         threads=flags.threads or max(1, len(os.sched_getaffinity(0)) // flags.expert_parallel_size),
         kernels=flags.kernels,
         check_kernels=flags.check_kernels,

@@ -26,6 +26,8 @@ BUILT = {
     "engine.maxNumBatchedTokens",
     "engine.memoryUtilization",
     "engine.prefixCaching",
+    "parallelism.ranksPerPod",
+    "parallelism.redundantExperts",
     "resources.requests",
     "resources.limits",
     "replicas",

@@ -23,7 +23,8 @@ def test_the_runtime_takes_the_flags_that_the_operator_writes() -> None:
             "memoryUtilization": 0.5,
             "prefixCaching": False,
         },
-        resources={"requests": {"cpu": 3}},
+        resources={"requests": {"cpu": 6}},
+        parallelism={"expert": 2, "redundantExperts": 1},
         rollout={"drainSeconds": 30},
     )
     template = with_revision(pod_template(IDENTITY, spec, IMAGE), "abc", 0)
@@ -33,6 +34,7 @@ def test_the_runtime_takes_the_flags_that_the_operator_writes() -> None:
     assert str(server.termination_message_path) == "/dev/termination-log"
     assert (engine.dtype, engine.max_model_len, engine.max_num_seqs, engine.threads) == ("float32", 512, 7, 3)
     assert (engine.max_num_batched_tokens, engine.memory_utilization) == (99, 0.5)
+    assert (engine.expert_parallel_size, engine.redundant_experts) == (2, 1)
     assert not engine.prefix_caching
 
 

@@ -123,6 +123,8 @@ def _arguments(identity: Identity, spec: OpenModelSpec) -> list[str]:
         "max-num-seqs": engine.max_num_seqs,
         "max-num-batched-tokens": engine.max_num_batched_tokens,
         "memory-utilization": engine.memory_utilization,
+        "expert-parallel-size": spec.ranks,
+        "redundant-experts": spec.redundant_experts,
         "threads": spec.threads,
         "drain-seconds": spec.drain_seconds,
         "settle-seconds": _SETTLE_SECONDS,

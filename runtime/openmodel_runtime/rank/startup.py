@@ -70,7 +70,7 @@ def build_engine(start: Start) -> tuple[Engine, Loaded]:
     max_model_len = _max_model_len(settings, config)
     kernels = _kernels(settings, config, dtype)
     numerics = Numerics(kernels, dtype, settings.quantization == "int8")
-    placement = None if start.group is None else _placement(start.group, config)
+    placement = None if start.group is None else _placement(start.group, settings, config)
     slots = None if start.group is None or placement is None else placement.of_rank(start.group.rank)
     loaded = load_model(folder, config, numerics, slots)
     exchange = None
@@ -101,16 +101,16 @@ def build_engine(start: Start) -> tuple[Engine, Loaded]:
     )
 
 
-def _placement(group: GroupMember, config: ModelConfig) -> Placement:
+def _placement(group: GroupMember, settings: EngineConfig, config: ModelConfig) -> Placement:
     if config.experts is None:
         raise InvalidSetting(
             f"parallelism.expert {group.size}: a {config.architecture} has no experts to share: use 1, or more replicas"
         )
-    if group.size > config.experts.count:
-        raise InvalidSetting(
-            f"parallelism.expert {group.size} is more than the {config.experts.count} experts of the model"
-        )
-    return plan_placement(sorted(config.experts.layers), config.experts.count, group.size)
+    layers, count = sorted(config.experts.layers), config.experts.count
+    try:
+        return plan_placement(layers, count, group.size, settings.redundant_experts)
+    except ValueError as error:
+        raise InvalidSetting(f"parallelism.expert, parallelism.redundantExperts: {error}") from None
 
 
 def grammar_compiler(start: Start, loaded: Loaded) -> GrammarCompiler:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 from torch import Tensor
@@ -70,6 +72,33 @@ def test_experts_with_biases(name: str, dtype: torch.dtype) -> None:
             hidden = plain_gate(gate_up[e].double() @ x[t].double() + up_bias[e].double(), Gate.SWIGLU_OAI)
             plain[t] += weight * (down[e].double() @ hidden + down_bias[e].double())
     assert close(out / 2, plain / 2, dtype)
+
+
+@all_backends
+@all_dtypes
+@pytest.mark.parametrize("residual", [True, False])
+def test_rows_and_their_sum_are_experts_to_the_bit(name: str, dtype: torch.dtype, residual: bool) -> None:
+    """Ranks compute rows in any order and company, and their owner adds them."""
+    kernels = backend(name)
+    x, logits = torch.randn(30, 64).to(dtype), torch.randn(30, 6)
+    packed = (
+        kernels.pack((torch.randn(6, 96, 64) / 8).to(dtype), gate=Gate.SILU),
+        kernels.pack((torch.randn(6, 64, 48) / 7).to(dtype)),
+    )
+    routing = kernels.route(logits, RoutingRule(3))
+    whole = kernels.experts(x, routing, *packed, x if residual else None)
+    order = torch.randperm(90)
+    experts_R = routing.experts_TK.flatten()[order]
+    rows = [kernels.expert_rows(x[part // 3], experts, *packed) for part, experts in _in_two(order, experts_R)]
+    places = order.argsort().int().view(30, 3)
+    summed = kernels.combine(torch.cat(rows), places, routing.weights_TK, x if residual else None)
+    assert torch.equal(summed, whole)
+    assert kernels.expert_rows(x[:0], experts_R[:0], *packed).shape == (0, 64)
+
+
+def _in_two(order: Tensor, experts_R: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    for part in (slice(0, 37), slice(37, None)):
+        yield order[part], experts_R[part]
 
 
 def plain_routing(logits: Tensor, rule: RoutingRule) -> tuple[list[int], list[float]]:

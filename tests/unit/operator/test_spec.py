@@ -5,6 +5,7 @@ import re
 import pytest
 
 from factories import a_spec
+from openmodel_operator.plan import plan_group
 from openmodel_operator.spec import SpecError, effective_values, parse_quantity
 
 
@@ -34,6 +35,20 @@ def test_what_is_no_quantity_is_named(text: str) -> None:
 )
 def test_a_rank_has_its_share_of_the_cpu_request(resources: dict[str, object], threads: int) -> None:
     assert a_spec(resources=resources).threads == threads
+
+
+def test_ranks_share_the_cpu_request() -> None:
+    spec = a_spec(resources={"requests": {"cpu": 7}}, parallelism={"expert": 3, "redundantExperts": 1})
+    assert (spec.ranks, spec.redundant_experts, spec.threads) == (3, 1, 2)
+    assert effective_values(spec)["parallelism"] == {
+        "expert": 3,
+        "ranksPerPod": 3,
+        "tensor": 1,
+        "redundantExperts": 1,
+    }
+    plan = plan_group(spec)
+    assert (plan.ranks, plan.pods) == (3, 1)
+    assert plan.reason.startswith("3 ranks in one pod share the experts, on CPU with 2 threads each")
 
 
 def test_effective_values_name_every_default() -> None:
