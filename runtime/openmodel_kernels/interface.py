@@ -142,6 +142,9 @@ class Kernels(Protocol):
                 the dtype holds, which is exact, and the sum with the factor.
         """
 
+    def pick(self, picked: Sequence[tuple[PackedWeight, int]]) -> PackedWeight:
+        """Experts of packed weights (E, N, D) of one kind, each by its weight and its place there, side by side."""
+
     def rows(self, weight: PackedWeight, index_T: Tensor) -> Tensor:
         """Rows of a packed weight, (T, D): an embedding that shares its weight with the head."""
 

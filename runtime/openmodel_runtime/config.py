@@ -50,6 +50,8 @@ class GroupMember:
     rank: int
     size: int
     """Ranks of the group."""
+    epoch: int
+    """Its number: groups of one model follow one another."""
     store: str
     """File in which the ranks of a pod find each other; a new one for each group."""
 

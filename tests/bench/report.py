@@ -60,17 +60,27 @@ def plot(name: str, rows: Sequence[Row], x: str, panels: Mapping[str, str]) -> P
 
 
 def plot_lines(
-    name: str, panels: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]], x_label: str, y_label: str
+    name: str,
+    panels: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]],
+    x_label: str,
+    y_label: str,
+    *,
+    log: bool = True,
 ) -> Path:
-    """One panel for each name of `panels`, with a line through the points of each of its names."""
+    """One panel for each name of `panels`, with a line through the points of each of its names.
+
+    `log`: few values of x, each twice the last or so, each with a tick of its own.
+    """
     figure, axes = pyplot.subplots(1, len(panels), figsize=(5.5 * len(panels), 4), layout="constrained", squeeze=False)
     for axis, (title, lines) in zip(axes[0], panels.items(), strict=True):
         for label, points in lines.items():
-            axis.plot(*zip(*sorted(points), strict=True), marker="o", label=label)
-        ticks = sorted({x for points in lines.values() for x, _ in points})
-        axis.set(title=title, xlabel=x_label, ylabel=y_label, xscale="log")
-        axis.set_xticks(ticks, [f"{value:g}" for value in ticks])
-        axis.minorticks_off()
+            axis.plot(*zip(*sorted(points), strict=True), marker="o" if log else "", label=label)
+        axis.set(title=title, xlabel=x_label, ylabel=y_label)
+        if log:
+            ticks = sorted({x for points in lines.values() for x, _ in points})
+            axis.set_xscale("log")
+            axis.set_xticks(ticks, [f"{value:g}" for value in ticks])
+            axis.minorticks_off()
         axis.set_ylim(bottom=0)
         axis.legend(frameon=False)
     return _save(figure, name)

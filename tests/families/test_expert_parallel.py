@@ -23,6 +23,7 @@ from openmodel_runtime.models.registry import read_model_config
 from openmodel_runtime.parallel.exchange import GroupExchange
 from openmodel_runtime.parallel.group import join_group
 from openmodel_runtime.parallel.placement import plan_placement
+from openmodel_runtime.parallel.step_group import StepOpening
 
 from .catalog import write_served
 from .ours import Sequences, load
@@ -72,8 +73,8 @@ def compute(job: Job, kernels: CpuKernels) -> Tensor:
     model = load(job.folder, kernels, torch.bfloat16, slots=placement.of_rank(job.member.rank))
     sequence, rows = Sequences(model, 1), []
     for chunk in job.steps:
-        assert exchange.open(len(chunk), bell=0, awaited=0) == exchange.has_tokens
-        if exchange.has_tokens:
+        opened = exchange.open(StepOpening(tokens=len(chunk), bell=0, awaited=0, next_epoch=0))
+        if opened.has_tokens:
             rows.append(sequence.run([chunk], exchange)[0])
     return torch.cat(rows)
 
@@ -105,7 +106,7 @@ def test_any_number_of_ranks_gives_the_same_bits(name: str, ranks: list[Connecti
         for redundant in (0, size - 1):
             store = str(tmp_path / f"store-{size}-{redundant}")
             for rank in range(size):
-                member = GroupMember(rank=rank, size=size, store=store)
+                member = GroupMember(rank=rank, size=size, epoch=1, store=store)
                 ranks[rank].send(Job(tmp_path, member, redundant, chunks_of(rank)))
             for rank in range(size):
                 answer = ranks[rank].recv()

@@ -13,7 +13,7 @@ from openmodel_runtime.config import EngineConfig
 from openmodel_runtime.engine.grammar import GrammarCompiler
 from openmodel_runtime.front.structured_outputs import parse_structured_outputs
 from openmodel_runtime.rank.messages import Start
-from openmodel_runtime.rank.startup import build_engine
+from openmodel_runtime.rank.startup import start_rank
 from openmodel_runtime.request import SamplingParams
 
 from .catalog import SERVED, VOCABULARY, write_served
@@ -39,7 +39,7 @@ class _Bytes:
 def test_a_pattern_is_followed_alone_and_beside_others(name: str, tmp_path: Path) -> None:
     write_served(name, tmp_path)
     settings = EngineConfig(dtype="float32", max_model_len=200, max_num_seqs=8)
-    engine, _ = build_engine(Start(str(tmp_path), settings))
+    engine = start_rank(Start(str(tmp_path), settings)).engine
     compiler = GrammarCompiler(lambda: LLTokenizer(TokenizerWrapper(_Bytes()), VOCABULARY, [END]))
     grammar = parse_structured_outputs("structured_outputs", {"regex": PATTERN})
     sampling = SamplingParams(temperature=1.0, seed=1, max_tokens=20, stop_token_ids=(END,))

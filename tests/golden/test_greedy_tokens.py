@@ -17,7 +17,7 @@ from checkpoints import checkpoint_sha256
 from generation import generate
 from openmodel_runtime.config import EngineConfig
 from openmodel_runtime.rank.messages import Start
-from openmodel_runtime.rank.startup import build_engine
+from openmodel_runtime.rank.startup import start_rank
 from openmodel_runtime.request import SamplingParams
 from openmodel_runtime.text.conversation import Conversation
 from openmodel_runtime.text.text_model import open_text_model
@@ -54,7 +54,7 @@ async def _encode(checkpoint: Path, prompts: list[dict[str, Any]]) -> list[tuple
 
 def _generate(checkpoint: Path, prompts: list[tuple[int, ...]]) -> list[list[int]]:
     settings = EngineConfig(dtype="float32", max_model_len=1024, threads=2)
-    engine, _ = build_engine(Start(str(checkpoint), settings))
+    engine = start_rank(Start(str(checkpoint), settings)).engine
     sampling = SamplingParams(temperature=0.0, max_tokens=128, ignore_eos=True)
     return generate(engine, prompts, sampling)
 

@@ -30,6 +30,11 @@ def takes_head_dim(head_dim: int) -> bool:
     return head_dim % 16 == 0 and head_dim <= _cpu.MAX_HEAD_DIM
 
 
+def _of_cpu(weight: PackedWeight) -> _cpu.Weight:
+    assert isinstance(weight, _cpu.Weight)
+    return weight
+
+
 class CpuKernels:
     """The operations of `interface.Kernels`, on the CPU."""
 
@@ -46,6 +51,10 @@ class CpuKernels:
     ) -> PackedWeight:
         """A copy of the weight in panels of output columns."""
         return _cpu.pack(weight_ND, gate, None if bias_N is None else bias_N.float().contiguous(), int8)
+
+    def pick(self, picked: Sequence[tuple[PackedWeight, int]]) -> PackedWeight:
+        """Shares their memory."""
+        return _cpu.pick([(_of_cpu(weight), expert) for weight, expert in picked])
 
     def rows(self, weight: PackedWeight, index_T: Tensor) -> Tensor:
         """Rows, picked out of the panels."""

@@ -50,6 +50,11 @@ class DenseWeight:
         return DenseWeight(self.weight[expert], self.dtype, self.gate, bias, scale)
 
 
+def _stacked(tensors: Sequence[Tensor | None]) -> Tensor | None:
+    there = [tensor for tensor in tensors if tensor is not None]
+    return torch.stack(there) if there else None
+
+
 def _dense(weight: PackedWeight) -> DenseWeight:
     assert isinstance(weight, DenseWeight)
     return weight
@@ -81,6 +86,18 @@ class ReferenceKernels:
             return DenseWeight(weight_ND, weight_ND.dtype, gate, bias)
         numbers, scale = to_int8(weight_ND)
         return DenseWeight(numbers, weight_ND.dtype, gate, bias, scale)
+
+    def pick(self, picked: Sequence[tuple[PackedWeight, int]]) -> DenseWeight:
+        """Copies them."""
+        experts = [_dense(weight).of_expert(expert) for weight, expert in picked]
+        first = experts[0]
+        return DenseWeight(
+            torch.stack([each.weight for each in experts]),
+            first.dtype,
+            first.gate,
+            _stacked([each.bias for each in experts]),
+            _stacked([each.scale for each in experts]),
+        )
 
     def rows(self, weight: PackedWeight, index_T: Tensor) -> Tensor:
         """Rows of the weight."""

@@ -22,7 +22,7 @@ from openmodel_kernels.interface import (
 from openmodel_kernels.triton import attention, experts, linear, norm, rotary
 from openmodel_kernels.triton.routing import in_order, route, sort_by_expert
 from openmodel_kernels.triton.step import BLOCK_TOKENS, TritonStep, make_step
-from openmodel_kernels.triton.weight import DeviceWeight, device_weight, to_device
+from openmodel_kernels.triton.weight import DeviceWeight, device_weight, pick_experts, to_device
 
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 
@@ -61,6 +61,10 @@ class TritonKernels:
     ) -> DeviceWeight:
         """The weight on the device."""
         return to_device(weight_ND, self._device, gate, bias_N, int8=int8)
+
+    def pick(self, picked: Sequence[tuple[PackedWeight, int]]) -> PackedWeight:
+        """Copies them."""
+        return pick_experts([(device_weight(weight), expert) for weight, expert in picked])
 
     def rows(self, weight: PackedWeight, index_T: Tensor) -> Tensor:
         """Rows of the weight, by torch's own copy."""

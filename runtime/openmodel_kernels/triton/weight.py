@@ -5,6 +5,7 @@ Rows of a weight are contiguous along the dimension that is summed over, which i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -57,6 +58,23 @@ class DeviceWeight:
     def scale_pointer(self) -> Tensor:
         """The factors, or something in their place that is not read."""
         return self.weight if self.scale is None else self.scale
+
+
+def pick_experts(picked: Sequence[tuple[DeviceWeight, int]]) -> DeviceWeight:
+    """Experts of weights (E, N, D), side by side in new memory."""
+    first = picked[0][0]
+    return DeviceWeight(
+        torch.stack([weight.weight[expert] for weight, expert in picked]),
+        first.dtype,
+        first.gate,
+        _stacked([(weight.bias, expert) for weight, expert in picked]),
+        _stacked([(weight.scale, expert) for weight, expert in picked]),
+    )
+
+
+def _stacked(numbers: Sequence[tuple[Tensor | None, int]]) -> Tensor | None:
+    there = [tensor[expert] for tensor, expert in numbers if tensor is not None]
+    return torch.stack(there) if there else None
 
 
 def device_weight(weight: PackedWeight) -> DeviceWeight:

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from msgspec import structs
 
 from openmodel_runtime.engine.grammar import GrammarMatcher
 from openmodel_runtime.engine.model_runner import ModelRunner
 from openmodel_runtime.engine.scheduler import Scheduler
-from openmodel_runtime.engine.sequence import Batch, Sequence, SequenceFailed
+from openmodel_runtime.engine.sequence import Sequence, SequenceFailed
 from openmodel_runtime.errors import OutOfMemory, RequestError
+from openmodel_runtime.parallel.exchange import GroupBroken
+from openmodel_runtime.parallel.membership import Membership
 from openmodel_runtime.request import GenerateRequest, RequestFailed, TokenOutput
 
 SeedSource = Callable[[], int]
@@ -32,29 +33,15 @@ class StepOutcome:
     failed: list[RequestFailed] = field(default_factory=list)
 
 
-class StepGroup(Protocol):
-    """The ranks that step together."""
-
-    @property
-    def has_tokens(self) -> bool:
-        """True when some rank has tokens in the step that was opened."""
-
-    def open(self, tokens: int, bell: int, awaited: int) -> bool:
-        """Begins a step with all ranks: tells them what this one has; False when the group may go to rest."""
-
-
 class Engine:
     """Generates tokens for any number of requests at once. Not thread-safe: one thread owns it."""
 
     def __init__(
-        self, scheduler: Scheduler, runner: ModelRunner, new_seed: SeedSource, group: StepGroup | None = None
+        self, scheduler: Scheduler, runner: ModelRunner, new_seed: SeedSource, group: Membership | None = None
     ) -> None:
         self._scheduler = scheduler
-        self._group = group
-        self._bell = 0
-        self._resting = True
-        self.awaited = 0
-        """Requests that will come in a moment: the group does not go to rest before."""
+        self.group = group
+        """The ranks that it steps with; None when it is alone."""
         self._runner = runner
         self._new_seed = new_seed
         self._first_cold_block = 0
@@ -67,12 +54,9 @@ class Engine:
     @property
     def idle(self) -> bool:
         """True when there is nothing to do before something comes."""
-        return self._scheduler.idle and self._resting
-
-    def ring(self, bell: int) -> None:
-        """Some rank of the group has work: takes part in the steps from now on."""
-        self._bell = max(self._bell, bell)
-        self._resting = self._group is None
+        if self.group is None:
+            return self._scheduler.idle
+        return self.group.resting if self._scheduler.idle else self.group.exchange is None
 
     def submit(self, request: GenerateRequest, matcher: GrammarMatcher | None = None) -> None:
         """Queues a request, with the matcher of its grammar if it has one.
@@ -107,26 +91,23 @@ class Engine:
             # A group that rests is not woken by a step of one rank: the others would not come.
             return StepOutcome([])
         batch = self._scheduler.schedule()
-        if not self._open(batch):
+        if not (batch.scheduled if self.group is None else self.group.open(batch.num_tokens)):
             return StepOutcome([])
         try:
-            sampled = self._runner.run(batch)
+            sampled = self._runner.run(batch, None if self.group is None else self.group.exchange)
         except OutOfMemory as error:
-            if self._group is not None:
+            if self.group is not None:
                 # The others wait for what this rank owes them in this step; it can not pay and must not hold them up.
                 raise
             last = max((item.sequence for item in batch.scheduled), key=lambda sequence: sequence.arrival)
             return self._give_up(last, error)
         except SequenceFailed as failure:
             return self._give_up(failure.sequence, failure.error)
+        except GroupBroken as error:
+            assert self.group is not None
+            self.group.leave(error)
+            return StepOutcome([])
         return StepOutcome(self._scheduler.update(batch, sampled))
-
-    def _open(self, batch: Batch) -> bool:
-        """True when there is something to compute, here or, in a group, anywhere."""
-        if self._group is None:
-            return bool(batch.scheduled)
-        self._resting = not self._group.open(batch.num_tokens, self._bell, self.awaited)
-        return self._group.has_tokens
 
     def _give_up(self, sequence: Sequence, error: RequestError) -> StepOutcome:
         """What is left of a step that one sequence made impossible: the others are scheduled anew."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,15 +18,15 @@ from typing import Any
 from safetensors import safe_open
 from torch import Tensor
 
-from openmodel_runtime.checkpoint.model_config import ModelConfig
+from openmodel_runtime.checkpoint.model_config import ExpertsConfig, ModelConfig
 from openmodel_runtime.checkpoint.tensor_files import TensorEntry, tensor_entries
 from openmodel_runtime.errors import CheckpointError
 from openmodel_runtime.models.causal_lm import CausalLM
 from openmodel_runtime.models.family import WeightPart
-from openmodel_runtime.models.layers import Numerics
+from openmodel_runtime.models.layers import Experts, Numerics, Weight
 from openmodel_runtime.models.registry import weight_parts
 from openmodel_runtime.parallel.placement import Slots
-from openmodel_runtime.parallel.shard import parts_of_slots
+from openmodel_runtime.parallel.shard import experts_path, parts_of_slots
 
 # Tensors that some exporters write and no model here needs: they are computed from the configuration.
 _DERIVED = (".rotary_emb.inv_freq",)
@@ -60,21 +60,46 @@ def load_model(
     model = CausalLM(config, numerics, held)
     if slots is not None:
         parts = list(parts_of_slots(parts, slots))
+    sizes = {
+        name: _size_in_all(name, tensor, config) for name, tensor in _take_weights(model.weights(), parts, entries)
+    }
+    total = sum(sizes.values())
+    return LoadedModel(model, total, total - _idle_expert_parameters(sizes, config))
+
+
+def load_experts(
+    folder: Path, config: ModelConfig, experts: ExpertsConfig, numerics: Numerics, slots: Mapping[int, Slots]
+) -> dict[int, Experts]:
+    """Experts alone, of the layers where any are wanted, in the order in which they are named."""
+    wanted = {layer: named for layer, named in slots.items() if named}
+    layers = {
+        layer: Experts(numerics, len(named), config.hidden_size, experts.expert) for layer, named in wanted.items()
+    }
+    weights = {
+        name: weight for layer, each in layers.items() for name, weight in each.weights(experts_path(layer)).items()
+    }
+    parts = [part for part in parts_of_slots(weight_parts(config), wanted) if part.parameter in weights]
+    for _ in _take_weights(weights, parts, tensor_entries(folder)):
+        pass
+    return layers
+
+
+def _take_weights(
+    weights: Mapping[str, Weight], parts: list[WeightPart], entries: dict[str, TensorEntry]
+) -> Iterator[tuple[str, Tensor]]:
+    """Reads and packs each weight; yields its name and its plain numbers."""
     by_weight: dict[str, list[WeightPart]] = defaultdict(list)
     for part in parts:
         by_weight[part.parameter].append(part)
-    sizes: dict[str, int] = {}
     with ExitStack() as stack:
         files = {file: stack.enter_context(safe_open(file, framework="pt")) for file in _files(parts, entries)}
-        for name, weight in model.weights().items():
+        for name, weight in weights.items():
             tensor = weight.allocate()
             for part in by_weight[name]:
                 read = [_read(files[entries[source].file], source, part) for source in part.names]
                 _fill(tensor[part.index or ...], _make(part, read), part)
-            sizes[name] = _size_in_all(name, tensor, config)
             weight.take(tensor)
-    total = sum(sizes.values())
-    return LoadedModel(model, total, total - _idle_expert_parameters(sizes, config))
+            yield name, tensor
 
 
 def _files(parts: list[WeightPart], entries: dict[str, TensorEntry]) -> list[Path]:

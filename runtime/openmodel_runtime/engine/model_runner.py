@@ -21,27 +21,20 @@ from openmodel_runtime.models.causal_lm import CausalLM, StepInput
 class ModelRunner:
     """Holds the model and its cache."""
 
-    def __init__(
-        self,
-        model: CausalLM,
-        caches: Sequence[LayerCache],
-        eos_token_ids: frozenset[int],
-        exchange: ExpertExchange | None = None,
-    ) -> None:
+    def __init__(self, model: CausalLM, caches: Sequence[LayerCache], eos_token_ids: frozenset[int]) -> None:
         self._model = model
         self._caches = caches
         self._eos_token_ids = eos_token_ids
-        self._exchange = exchange
         self._masks = MaskWorker()
 
-    def run(self, batch: Batch) -> list[SampledToken]:
+    def run(self, batch: Batch, exchange: ExpertExchange | None = None) -> list[SampledToken]:
         """Computes the batch; the next token of each scheduled sequence that samples, in order.
 
         Raises OutOfMemory when there is not enough, SequenceFailed when one of them can not go on; nothing is lost then
         but the step.
         """
         try:
-            return self._run(batch)
+            return self._run(batch, exchange)
         except (MemoryError, RuntimeError) as error:
             if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
                 raise OutOfMemory(f"a step of {batch.num_tokens} tokens did not fit into memory") from error
@@ -53,15 +46,15 @@ class ModelRunner:
             cache.keys_BGX[block].zero_()
             cache.values_BGX[block].zero_()
 
-    def _run(self, batch: Batch) -> list[SampledToken]:
+    def _run(self, batch: Batch, exchange: ExpertExchange | None) -> list[SampledToken]:
         with torch.inference_mode():
             sampling = [item.sequence for item in batch.scheduled if item.samples]
             masks = self._masks.begin(sampling)
-            logits_SV = self._model(self._step_input(batch))
+            logits_SV = self._model(self._step_input(batch, exchange))
             likeliest = self._model.numerics.kernels.likeliest(logits_SV)
             return sample(logits_SV, likeliest, sampling, masks.result(), self._eos_token_ids)
 
-    def _step_input(self, batch: Batch) -> StepInput:
+    def _step_input(self, batch: Batch, exchange: ExpertExchange | None) -> StepInput:
         tokens: list[int] = []
         positions: list[int] = []
         rows = []
@@ -79,7 +72,7 @@ class ModelRunner:
             positions_T=_integers(positions, kernels.device),
             attention=kernels.attention_step(rows),
             caches=self._caches,
-            exchange=self._exchange,
+            exchange=exchange,
             sampled_S=None if len(sampled) == len(tokens) else _integers(sampled, kernels.device),
         )
 

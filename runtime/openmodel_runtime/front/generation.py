@@ -16,7 +16,7 @@ from openmodel_runtime.front.back_pressure import Places
 from openmodel_runtime.front.completion import MAX_PIECE_TOKENS, Completion, Piece, join_pieces
 from openmodel_runtime.front.parse import InferRequest
 from openmodel_runtime.front.statistics import RequestTimer
-from openmodel_runtime.rank.group_client import GroupClient
+from openmodel_runtime.rank.group_client import GroupClient, RequestId
 from openmodel_runtime.rank.messages import Loaded
 from openmodel_runtime.rank.supervisor import RankSupervisor
 from openmodel_runtime.request import TokenOutput
@@ -85,7 +85,7 @@ class _Run:
         self._timer = timer
         decode = text.decode if self._sampling.skip_special_tokens else text.decode_all
         self._completions = [Completion(self._sampling, decode) for _ in range(self._sampling.n)]
-        self._ids: list[int] = []
+        self._ids: list[RequestId] = []
         # Pieces of each completion, of which one response is made at the end.
         self._parts: list[list[Piece]] = [[] for _ in self._completions]
         self._changed = asyncio.Event()

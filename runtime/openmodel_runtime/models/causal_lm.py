@@ -16,8 +16,8 @@ from openmodel_kernels.interface import LayerCache
 from openmodel_kernels.rotary import rotary_tables
 from openmodel_runtime.checkpoint.model_config import ModelConfig
 from openmodel_runtime.models.block_input import BlockInput, ExpertExchange
-from openmodel_runtime.models.blocks import Block
-from openmodel_runtime.models.layers import Layer, Linear, Numerics, RMSNorm
+from openmodel_runtime.models.blocks import Block, RoutedFeedForward
+from openmodel_runtime.models.layers import Experts, Layer, Linear, Numerics, RMSNorm
 from openmodel_runtime.models.rotary import frequencies, query_scale
 
 
@@ -56,6 +56,14 @@ class CausalLM(Layer):
         # A tied head is the embedding itself, not a second weight.
         self.head = None if config.tie_word_embeddings else Linear(numerics, config.vocab_size, config.hidden_size)
         self._frequencies_C = frequencies(config.rotary).to(numerics.kernels.device)
+
+    def expert_layers(self) -> dict[int, Experts]:
+        """The experts of each routed layer that are here."""
+        return {
+            layer: block.feed_forward.experts
+            for layer, block in enumerate(self.blocks)
+            if isinstance(block.feed_forward, RoutedFeedForward)
+        }
 
     def __call__(self, step: StepInput) -> Tensor:
         """Runs one step; the wanted rows' logits, (S, V) in float32."""

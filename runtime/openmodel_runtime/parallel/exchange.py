@@ -9,7 +9,8 @@ T tokens of this rank, U of all ranks, K experts a token, R rows that this rank'
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +22,7 @@ from torch.distributed import ProcessGroup
 from openmodel_kernels.interface import Routing
 from openmodel_runtime.models.block_input import ExpertRows
 from openmodel_runtime.parallel.placement import Placement
+from openmodel_runtime.parallel.step_group import OpenedStep, StepOpening
 
 Integers = NDArray[np.int64]
 
@@ -31,6 +33,19 @@ class _Routes:
 
     rank_PE: Integers
     slot_PE: Integers
+
+
+class GroupBroken(Exception):
+    """A rank of the group has gone, or the way to it: no exchange of this group will come to an end any more."""
+
+
+@contextmanager
+def _broken() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        # All that gloo says of a connection that ended.
+        raise GroupBroken(str(error).partition("\n")[0]) from error
 
 
 class GroupExchange:
@@ -45,26 +60,21 @@ class GroupExchange:
         self._owner_U: Integers = np.empty(0, np.int64)
         self._first = 0
 
-    def open(self, tokens: int, bell: int, awaited: int) -> bool:
-        """Begins a step: tells the others what this rank has; False when nobody has anything, or will have soon.
-
-        Args:
-            tokens: that it computes in this step.
-            bell: the last call to wake up that it has heard: while others have heard another, more is to come.
-            awaited: requests that it will have in a moment.
-        """
-        told = torch.tensor([tokens, bell, awaited], dtype=torch.int64)
-        heard = torch.empty((self._ranks, 3), dtype=torch.int64)
-        self._group._allgather_base(heard.view(-1), told).wait()
-        self._rows = heard[:, 0].tolist()
+    def open(self, told: StepOpening) -> OpenedStep:
+        """Begins a step: tells the others what this rank has."""
+        numbers = torch.tensor([told.tokens, told.bell, told.awaited, told.next_epoch], dtype=torch.int64)
+        heard = torch.empty((self._ranks, len(numbers)), dtype=torch.int64)
+        with _broken():
+            self._group._allgather_base(heard.view(-1), numbers).wait()
+        self._rows, bells, awaited, epochs = heard.T.tolist()
         self._owner_U = np.repeat(np.arange(self._ranks), self._rows)
         self._first = sum(self._rows[: self._rank])
-        return any(self._rows) or len(set(heard[:, 1].tolist())) > 1 or bool(heard[:, 2].any())
-
-    @property
-    def has_tokens(self) -> bool:
-        """True when some rank has tokens in this step."""
-        return any(self._rows)
+        busy = any(self._rows)
+        return OpenedStep(
+            has_tokens=busy,
+            resting=not busy and len(set(bells)) == 1 and not any(awaited),
+            next_epoch=epochs[0] if len(set(epochs)) == 1 else 0,
+        )
 
     def run(
         self,
@@ -102,10 +112,9 @@ class GroupExchange:
         """Rows in the order of ranks, to and from each."""
         out_XD = rows_XD.new_empty((int(sum(receive)), rows_XD.shape[1]))
         # As bytes: what they mean is nothing to the transport.
-        work = self._group.alltoall_base(
-            out_XD.view(torch.uint8), rows_XD.view(torch.uint8), [int(n) for n in receive], [int(n) for n in send]
-        )
-        work.wait()
+        out, rows = out_XD.view(torch.uint8), rows_XD.view(torch.uint8)
+        with _broken():
+            self._group.alltoall_base(out, rows, [int(n) for n in receive], [int(n) for n in send]).wait()
         return out_XD
 
 

@@ -106,3 +106,33 @@ def _copies(load: Load, ranks: int, redundant: int) -> list[int]:
         growing = (expert for expert in range(len(load)) if copies[expert] < ranks)
         copies[max(growing, key=lambda expert: (load[expert] / copies[expert], -expert))] += 1
     return copies
+
+
+def evolve(held: Mapping[int, Sequence[Slots]], experts: int, redundant: int = 0) -> Placement:
+    """The placement of a group whose members hold something already, with as little to load as can be.
+
+    Args:
+        held: of each routed layer, what each member of the new group holds now; () for one that holds nothing.
+        experts: of each layer.
+        redundant: further copies a layer.
+    """
+    ranks = len(next(iter(held.values())))
+    total = min(experts + redundant, experts * ranks)
+    return Placement(ranks, {layer: _evolved(slots, experts, total) for layer, slots in held.items()})
+
+
+def _evolved(held: Sequence[Slots], experts: int, total: int) -> tuple[Slots, ...]:
+    """What is missing goes to the emptiest; then the fullest give to the emptiest, until they differ by one."""
+    slots = [list(rank) for rank in held]
+    copies = [sum(expert in rank for rank in slots) for expert in range(experts)]
+    for expert in sorted(range(experts), key=lambda expert: copies[expert]):
+        wanted = not copies[expert] or sum(copies) < total
+        free = [rank for rank in slots if expert not in rank]
+        if wanted and free:
+            min(free, key=len).append(expert)
+            copies[expert] += 1
+    while len(fullest := max(slots, key=len)) - len(emptiest := min(slots, key=len)) > 1:
+        given = next(expert for expert in reversed(fullest) if expert not in emptiest)
+        fullest.remove(given)
+        emptiest.append(given)
+    return tuple(map(tuple, slots))

@@ -14,6 +14,11 @@ from openmodel_runtime.parallel.placement import Slots
 _EXPERTS = re.compile(r"^blocks\.(\d+)\.feed_forward\.experts\.")
 
 
+def experts_path(layer: int) -> str:
+    """Where a layer's experts are in the model."""
+    return f"blocks.{layer}.feed_forward.experts"
+
+
 def parts_of_slots(parts: Iterable[WeightPart], slots: Mapping[int, Slots]) -> Iterator[WeightPart]:
     """The parts with experts put into their slots; those of experts that have none are left out."""
     for part in parts:
@@ -21,7 +26,7 @@ def parts_of_slots(parts: Iterable[WeightPart], slots: Mapping[int, Slots]) -> I
         if found is None:
             yield part
             continue
-        held = slots[int(found[1])]
+        held = slots.get(int(found[1]), ())
         if not part.index:
             # One tensor of all experts, of a few numbers each: read whole.
             yield replace(part, make=_Picked(part.make, held))

@@ -12,16 +12,17 @@ import socket
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import Protocol
 
-from openmodel_runtime.config import EngineConfig, GroupMember
 from openmodel_runtime.errors import RequestError, Unavailable
 from openmodel_runtime.rank.messages import (
     LENGTH_BYTES,
     Abort,
     FromRank,
+    GroupLost,
     Loaded,
+    Regroup,
+    Regrouped,
     Ring,
     Start,
     StartFailed,
@@ -52,8 +53,7 @@ class TokenSink(Protocol):
 class RankClient:
     """One rank process, from its start to its end."""
 
-    def __init__(self, on_step: Callable[[StepDone], None]) -> None:
-        self._on_step = on_step
+    def __init__(self) -> None:
         self._ids = itertools.count(1)
         self._requests: dict[int, TokenSink] = {}
         self._ended = False
@@ -61,9 +61,7 @@ class RankClient:
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
 
-    async def start(
-        self, model_path: Path, engine: EngineConfig, group: GroupMember | None = None
-    ) -> Loaded | StartFailed | None:
+    async def start(self, message: Start) -> Loaded | StartFailed | None:
         """Starts the process and waits for its model; None when it died before it said anything."""
         ours, theirs = socket.socketpair()
         try:
@@ -77,9 +75,9 @@ class RankClient:
         finally:
             theirs.close()
         self._reader, self._writer = await asyncio.open_connection(sock=ours)
-        self._send(Start(str(model_path), engine, group))
-        message = await self._receive()
-        return message if isinstance(message, Loaded | StartFailed) else None
+        self._send(message)
+        answer = await self._receive()
+        return answer if isinstance(answer, Loaded | StartFailed) else None
 
     @property
     def pid(self) -> int:
@@ -87,10 +85,15 @@ class RankClient:
         assert self._process is not None
         return self._process.pid
 
-    async def serve(self) -> None:
+    async def serve(
+        self, on_step: Callable[[StepDone], None], on_group: Callable[[Regrouped | GroupLost], None]
+    ) -> None:
         """Passes tokens on until the rank is gone."""
         try:
             while (message := await self._receive()) is not None:
+                if isinstance(message, Regrouped | GroupLost):
+                    on_group(message)
+                    continue
                 assert isinstance(message, StepDone)
                 for output in message.outputs:
                     if sink := self._requests.get(output.request_id):
@@ -100,7 +103,7 @@ class RankClient:
                 for failure in message.failed:
                     if sink := self._requests.pop(failure.request_id, None):
                         sink.lost(failure.to_error())
-                self._on_step(message)
+                on_step(message)
         finally:
             # A request that comes from here on has nobody left to answer it.
             self._ended = True
@@ -129,6 +132,10 @@ class RankClient:
     def under_way(self) -> int:
         """Requests that have not ended."""
         return len(self._requests)
+
+    def regroup(self, message: Regroup) -> None:
+        """Tells the rank which group it is to step with next."""
+        self._send(message)
 
     def ring(self, bell: int) -> None:
         """Tells the rank that another one of its group has work."""

@@ -6,11 +6,14 @@ step together, so whoever gives a request to one calls the others too. Knows no 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
 from typing import Protocol
 
+from openmodel_runtime.errors import Unavailable
 from openmodel_runtime.rank.client import TokenSink
 from openmodel_runtime.request import SamplingParams
+
+RequestId = tuple[int, int]
 
 
 class Rank(Protocol):
@@ -31,24 +34,37 @@ class Rank(Protocol):
 
 
 class GroupClient:
-    """All ranks of a group."""
+    """The ranks that take requests."""
 
-    def __init__(self, ranks: Sequence[Rank]) -> None:
-        self._ranks = ranks
+    def __init__(self) -> None:
+        # Each has a number that no other gets: an id says whose request it is, also after that one has gone.
+        self._ranks: dict[int, Rank] = {}
+        self._numbers = itertools.count()
         # Each call has a number of its own: while ranks have heard different ones, none of them goes to rest.
         self._bell = 0
 
-    def submit(self, prompt: tuple[int, ...], sampling: SamplingParams, sink: TokenSink) -> int:
-        """Asks for a completion, whose tokens go to `sink`; returns the id to abort it by. Raises Unavailable."""
-        self._bell += 1
-        chosen = min(range(len(self._ranks)), key=lambda rank: self._ranks[rank].under_way)
-        request_id = self._ranks[chosen].submit(prompt, sampling, sink, self._bell)
-        for rank, other in enumerate(self._ranks):
-            if rank != chosen:
-                other.ring(self._bell)
-        return request_id * len(self._ranks) + chosen
+    def add(self, rank: Rank) -> None:
+        """A rank takes requests from now on."""
+        self._ranks[next(self._numbers)] = rank
 
-    def abort(self, request_id: int) -> None:
+    def remove(self, rank: Rank) -> None:
+        """A rank has gone."""
+        self._ranks = {number: other for number, other in self._ranks.items() if other is not rank}
+
+    def submit(self, prompt: tuple[int, ...], sampling: SamplingParams, sink: TokenSink) -> RequestId:
+        """Asks for a completion, whose tokens go to `sink`; returns the id to abort it by. Raises Unavailable."""
+        if not self._ranks:
+            raise Unavailable("no rank takes requests: send the request again")
+        self._bell += 1
+        chosen = min(self._ranks, key=lambda number: self._ranks[number].under_way)
+        request_id = self._ranks[chosen].submit(prompt, sampling, sink, self._bell)
+        for number, other in self._ranks.items():
+            if number != chosen:
+                other.ring(self._bell)
+        return chosen, request_id
+
+    def abort(self, request: RequestId) -> None:
         """Ends a request, if it has not ended: its sink hears nothing more, and the rank frees what it holds."""
-        of_rank, rank = divmod(request_id, len(self._ranks))
-        self._ranks[rank].abort(of_rank)
+        number, request_id = request
+        if (rank := self._ranks.get(number)) is not None:
+            rank.abort(request_id)

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 from openmodel_runtime.engine.grammar import GrammarCompiler, GrammarMatcher
 from openmodel_runtime.errors import InternalError, RequestError
-from openmodel_runtime.rank.messages import Abort, Ring, Submit, ToRank
+from openmodel_runtime.parallel.membership import NextGroup
+from openmodel_runtime.rank.messages import Abort, Regroup, Ring, Submit, ToRank
 from openmodel_runtime.request import GenerateRequest, RequestFailed
 
 _log = logging.getLogger(__name__)
@@ -44,7 +45,7 @@ class Closed:
     """The front is gone."""
 
 
-Item = Arrival | Abort | Ring | RequestFailed | Awaited | NoLongerAwaited | Closed
+Item = Arrival | Abort | Ring | Regroup | NextGroup | RequestFailed | Awaited | NoLongerAwaited | Closed
 
 
 class Inbox:
@@ -73,8 +74,12 @@ class Inbox:
                     self._compiling[message.request.request_id] = future
             else:
                 self._items.put(Arrival(message.request, None, message.bell))
-        elif isinstance(message, Ring):
+        elif isinstance(message, Ring | Regroup):
             self._items.put(message)
+
+    def put_group(self, group: NextGroup) -> None:
+        """Takes a group that was prepared."""
+        self._items.put(group)
 
     def close(self) -> None:
         """The front is gone: no message comes any more."""

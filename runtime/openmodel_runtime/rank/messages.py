@@ -10,6 +10,7 @@ import struct
 import msgspec
 
 from openmodel_runtime.config import EngineConfig, GroupMember
+from openmodel_runtime.parallel.placement import Slots
 from openmodel_runtime.request import GenerateRequest, RequestFailed, TokenOutput
 
 _LENGTH = struct.Struct(">I")
@@ -22,7 +23,11 @@ class Start(msgspec.Struct, frozen=True, tag=True):
     model_path: str
     engine: EngineConfig
     group: GroupMember | None = None
-    """None: this rank is alone."""
+    """None: this rank is alone, or waits for its first group."""
+    slots: dict[int, Slots] | None = None
+    """Of a rank that comes to a group that is there: the experts that it will hold, by layer."""
+    kv_cache_tokens: int | None = None
+    """And the most that its cache may hold, as those of the others."""
 
 
 class Submit(msgspec.Struct, frozen=True, tag=True):
@@ -37,6 +42,14 @@ class Ring(msgspec.Struct, frozen=True, tag=True):
     """To the rank: another rank of the group has work, so take part in its steps."""
 
     bell: int
+
+
+class Regroup(msgspec.Struct, frozen=True, tag=True):
+    """To the rank: the group that it is to step with next."""
+
+    member: GroupMember
+    layers: dict[int, tuple[Slots, ...]]
+    """The placement: of each routed layer, the experts of each rank."""
 
 
 class Abort(msgspec.Struct, frozen=True, tag=True):
@@ -63,6 +76,21 @@ class Loaded(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     max_model_len: int
     kv_cache_tokens: int
     load_seconds: float
+    experts: int = 0
+    """Of each routed layer."""
+    routed_layers: tuple[int, ...] = ()
+
+
+class Regrouped(msgspec.Struct, frozen=True, tag=True):
+    """From the rank: it steps with the group of this epoch."""
+
+    epoch: int
+
+
+class GroupLost(msgspec.Struct, frozen=True, tag=True):
+    """From the rank: the group of this epoch broke, and it waits for another."""
+
+    epoch: int
 
 
 class StartFailed(msgspec.Struct, frozen=True, tag=True):
@@ -82,8 +110,8 @@ class StepDone(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     free_tokens: int
 
 
-ToRank = Start | Submit | Ring | Abort
-FromRank = Loaded | StartFailed | StepDone
+ToRank = Start | Submit | Ring | Regroup | Abort
+FromRank = Loaded | StartFailed | StepDone | Regrouped | GroupLost
 
 _encoder = msgspec.msgpack.Encoder()
 _to_rank = msgspec.msgpack.Decoder(ToRank)

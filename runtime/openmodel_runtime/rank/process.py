@@ -9,15 +9,23 @@ import logging
 import signal
 import socket
 import threading
+import time
+
+from msgspec import structs
 
 from openmodel_runtime.engine.engine import Engine
+from openmodel_runtime.engine.grammar import GrammarMatcher
 from openmodel_runtime.engine.memory import held_bytes
 from openmodel_runtime.errors import EXIT_START_FAILED, StartError
+from openmodel_runtime.parallel.membership import Membership, NextGroup
 from openmodel_runtime.rank.inbox import Arrival, Awaited, Closed, Inbox, Item, NoLongerAwaited
 from openmodel_runtime.rank.messages import (
     LENGTH_BYTES,
     Abort,
     FromRank,
+    GroupLost,
+    Regroup,
+    Regrouped,
     Ring,
     Start,
     StartFailed,
@@ -27,10 +35,11 @@ from openmodel_runtime.rank.messages import (
     decode_to_rank,
     encode,
 )
-from openmodel_runtime.rank.startup import build_engine, grammar_compiler
-from openmodel_runtime.request import RequestFailed
+from openmodel_runtime.rank.startup import StartedRank, grammar_compiler, start_rank
+from openmodel_runtime.request import RequestFailed, TokenOutput
 
 _log = logging.getLogger(__name__)
+_WAITING_SECONDS = 0.001
 
 
 def run_rank(channel: socket.socket) -> int:
@@ -50,14 +59,14 @@ def run_rank(channel: socket.socket) -> int:
 
 def _serve(channel: socket.socket, start: Start) -> int:
     try:
-        engine, loaded = build_engine(start)
+        rank = start_rank(start)
     except StartError as error:
         _send(channel, StartFailed(error.reason, str(error)))
         return EXIT_START_FAILED
-    _send(channel, loaded)
-    inbox = Inbox(grammar_compiler(start, loaded))
+    _send(channel, rank.loaded)
+    inbox = Inbox(grammar_compiler(start, rank.loaded))
     threading.Thread(target=_read, args=(channel, inbox), daemon=True).start()
-    _loop(channel, engine, inbox, _MemoryWatch(loaded.billed_bytes))
+    _loop(channel, rank, inbox, _MemoryWatch(rank.loaded.billed_bytes))
     return 0
 
 
@@ -77,8 +86,8 @@ class _MemoryWatch:
             _log.log(level, "memory: the rank holds %d MiB, its bill says %d MiB", held >> 20, self._billed >> 20)
 
 
-def _loop(channel: socket.socket, engine: Engine, inbox: Inbox, memory: _MemoryWatch) -> None:
-    scheduler = engine.scheduler
+def _loop(channel: socket.socket, rank: StartedRank, inbox: Inbox, memory: _MemoryWatch) -> None:
+    engine, reports = rank.engine, _Reports(channel, rank.engine)
     while True:
         items = []
         if engine.idle:
@@ -93,36 +102,71 @@ def _loop(channel: socket.socket, engine: Engine, inbox: Inbox, memory: _MemoryW
             return
         refused = [item for item in items if isinstance(item, RequestFailed)]
         for item in items:
-            _take(engine, item)
+            _take(rank, item, inbox)
         outcome = engine.step()
-        _send(
-            channel,
-            StepDone(
-                outputs=outcome.outputs,
-                failed=refused + outcome.failed,
-                running=scheduler.num_running,
-                waiting=scheduler.num_waiting,
-                free_tokens=scheduler.free_tokens,
-            ),
+        reports.send(outcome.outputs, refused + outcome.failed)
+        if engine.group is not None and engine.group.waiting and not engine.idle:
+            # Nobody computes, and something is to come: the processor is for those who make it ready.
+            time.sleep(_WAITING_SECONDS)
+
+
+class _Reports:
+    """Tells the front what steps came to, and when the rank has come to another group, or has none."""
+
+    def __init__(self, channel: socket.socket, engine: Engine) -> None:
+        self._channel = channel
+        self._engine = engine
+        self._told = StepDone(outputs=[], running=0, waiting=0, free_tokens=0)
+        self._told_group = self._group()
+
+    def send(self, outputs: list[TokenOutput], failed: list[RequestFailed]) -> None:
+        """Tells what is new."""
+        group = self._group()
+        if group != self._told_group:
+            self._told_group = group
+            epoch, there = group
+            _send(self._channel, Regrouped(epoch) if there else GroupLost(epoch))
+        scheduler = self._engine.scheduler
+        step = StepDone(
+            outputs=outputs,
+            failed=failed,
+            running=scheduler.num_running,
+            waiting=scheduler.num_waiting,
+            free_tokens=scheduler.free_tokens,
         )
+        if step != self._told:
+            self._told = structs.replace(step, outputs=[], failed=[])
+            _send(self._channel, step)
+
+    def _group(self) -> tuple[int, bool]:
+        group = self._engine.group
+        return (0, True) if group is None else (group.epoch, group.exchange is not None)
 
 
-def _take(engine: Engine, item: Item) -> None:
+def _take(rank: StartedRank, item: Item, inbox: Inbox) -> None:
     match item:
         case Arrival():
-            engine.ring(item.bell)
-            engine.submit(item.request, item.matcher)
-            if item.matcher is not None:
-                engine.awaited -= 1
-        case Awaited():
-            engine.ring(item.bell)
-            engine.awaited += 1
-        case RequestFailed() | NoLongerAwaited():
-            engine.awaited -= 1
-        case Ring():
-            engine.ring(item.bell)
+            rank.engine.submit(item.request, item.matcher)
         case Abort():
-            engine.abort(item.request_id)
+            rank.engine.abort(item.request_id)
+    if rank.engine.group is not None:
+        _tell_group(rank, rank.engine.group, item, inbox)
+
+
+def _tell_group(rank: StartedRank, group: Membership, item: Item, inbox: Inbox) -> None:
+    if isinstance(item, Arrival | Awaited | Ring):
+        group.ring(item.bell)
+    match item:
+        case Awaited():
+            group.expect(1)
+        case RequestFailed() | NoLongerAwaited() | Arrival(matcher=GrammarMatcher()):
+            group.expect(-1)
+        case Regroup():
+            assert rank.regrouper is not None
+            group.prepare(item.member.epoch)
+            rank.regrouper.begin(item, inbox.put_group)
+        case NextGroup():
+            group.offer(item)
 
 
 def _read(channel: socket.socket, inbox: Inbox) -> None:

@@ -10,6 +10,7 @@ import logging
 import platform
 import secrets
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -33,8 +34,10 @@ from openmodel_runtime.models.layers import Numerics, weight_bytes
 from openmodel_runtime.models.registry import read_model_config
 from openmodel_runtime.parallel.exchange import GroupExchange
 from openmodel_runtime.parallel.group import join_group
+from openmodel_runtime.parallel.membership import Membership
 from openmodel_runtime.parallel.placement import Placement, plan_placement
 from openmodel_runtime.rank.messages import Loaded, Start
+from openmodel_runtime.rank.regroup import Regrouper
 from openmodel_runtime.request import GenerateRequest, SamplingParams
 from openmodel_runtime.text.vocabulary import grammar_tokenizer
 
@@ -59,7 +62,17 @@ def _keep_freed_memory() -> None:
         libc.mallopt(_M_TRIM_THRESHOLD, 256 << 20)
 
 
-def build_engine(start: Start) -> tuple[Engine, Loaded]:
+@dataclass(frozen=True, slots=True)
+class StartedRank:
+    """A rank that can run."""
+
+    engine: Engine
+    loaded: Loaded
+    regrouper: Regrouper | None
+    """None for one that is alone."""
+
+
+def start_rank(start: Start) -> StartedRank:
     """Loads the model; StartError says why it can not be served."""
     began = time.monotonic()
     _keep_freed_memory()
@@ -71,33 +84,47 @@ def build_engine(start: Start) -> tuple[Engine, Loaded]:
     kernels = _kernels(settings, config, dtype)
     numerics = Numerics(kernels, dtype, settings.quantization == "int8")
     placement = None if start.group is None else _placement(start.group, settings, config)
-    slots = None if start.group is None or placement is None else placement.of_rank(start.group.rank)
+    slots = start.slots if placement is None or start.group is None else placement.of_rank(start.group.rank)
     loaded = load_model(folder, config, numerics, slots)
-    exchange = None
-    if start.group is not None and placement is not None and config.experts is not None:
-        # Joined when the weights are in, so that what is left of the memory is the same for all.
-        exchange = GroupExchange(join_group(start.group), placement, config.experts.count)
-    limits, bill = _limits(settings, config, kernels, dtype.itemsize, max_model_len)
+    group = None
+    if slots is not None:
+        group = Membership(0, None)
+        if start.group is not None and placement is not None and config.experts is not None:
+            # Joined when the weights are in, so that what is left of the memory is the same for all.
+            exchange = GroupExchange(join_group(start.group), placement, config.experts.count)
+            group = Membership(start.group.epoch, exchange)
+    limits, bill = _limits(start, config, kernels, dtype.itemsize, max_model_len)
     _log.info("%s computes; memory: %s", kernels.name, bill)
     caches = kernels.new_cache(
         config.num_layers, limits.num_blocks, config.attention.kv_heads, config.attention.head_dim, dtype
     )
     eos = read_eos_token_ids(folder, raw)
-    runner = ModelRunner(loaded.model, caches, eos, exchange)
-    engine = Engine(Scheduler(limits, eos), runner, lambda: secrets.randbits(64), exchange)
-    _warm_up(engine)
-    return engine, Loaded(
-        architecture=config.architecture,
-        parameters=loaded.parameters,
-        active_parameters=loaded.active_parameters,
-        dtype=str(dtype).removeprefix("torch."),
-        kernels=kernels.name,
-        weight_bytes=weight_bytes(loaded.model),
-        billed_bytes=bill.held + bill.activations + bill.kv_cache,
-        vocab_size=config.vocab_size,
-        max_model_len=max_model_len,
-        kv_cache_tokens=limits.num_blocks * limits.block_tokens,
-        load_seconds=time.monotonic() - began,
+    runner = ModelRunner(loaded.model, caches, eos)
+    engine = Engine(Scheduler(limits, eos), runner, lambda: secrets.randbits(64), group)
+    if start.slots is None:
+        # One that comes to a group has nobody to step with yet.
+        _warm_up(engine)
+    regrouper = None
+    if slots is not None and config.experts is not None:
+        regrouper = Regrouper(folder, config, config.experts, loaded.model, slots)
+    return StartedRank(
+        engine,
+        Loaded(
+            architecture=config.architecture,
+            parameters=loaded.parameters,
+            active_parameters=loaded.active_parameters,
+            dtype=str(dtype).removeprefix("torch."),
+            kernels=kernels.name,
+            weight_bytes=weight_bytes(loaded.model),
+            billed_bytes=bill.held + bill.activations + bill.kv_cache,
+            vocab_size=config.vocab_size,
+            max_model_len=max_model_len,
+            kv_cache_tokens=limits.num_blocks * limits.block_tokens,
+            load_seconds=time.monotonic() - began,
+            experts=config.experts.count if config.experts else 0,
+            routed_layers=tuple(sorted(config.experts.layers)) if config.experts else (),
+        ),
+        regrouper,
     )
 
 
@@ -146,8 +173,9 @@ def _kernels(settings: EngineConfig, config: ModelConfig, dtype: torch.dtype) ->
 
 
 def _limits(
-    settings: EngineConfig, config: ModelConfig, kernels: Kernels, element_bytes: int, max_model_len: int
+    start: Start, config: ModelConfig, kernels: Kernels, element_bytes: int, max_model_len: int
 ) -> tuple[SchedulerLimits, MemoryBill]:
+    settings = start.engine
     on_cpu = kernels.device.type == "cpu"
     prompt_tokens = settings.max_num_batched_tokens
     if on_cpu:
@@ -157,9 +185,11 @@ def _limits(
     block_bytes = kernels.block_tokens * config.kv_bytes_per_token(element_bytes)
     memory = read_memory() if on_cpu else _device_memory(kernels.device)
     needed = -(-max_model_len // kernels.block_tokens)
-    fitting = kv_cache_blocks(
-        memory, settings.memory_utilization, activations, block_bytes, needed, settings.expert_parallel_size
-    )
+    # What others of a group that is there have not touched yet is theirs all the same.
+    ranks = settings.expert_parallel_size if start.slots is None else 1
+    fitting = kv_cache_blocks(memory, settings.memory_utilization, activations, block_bytes, needed, ranks)
+    if start.kv_cache_tokens is not None:
+        fitting = min(fitting, start.kv_cache_tokens // kernels.block_tokens)
     # More than every sequence at its longest would never be held.
     blocks = min(fitting, settings.max_num_seqs * needed)
     limits = SchedulerLimits(

@@ -32,9 +32,9 @@ class RuntimeRound:
 
 def run_round(address: str, prompts: Sequence[str], max_tokens: int) -> RuntimeRound:
     """All prompts at once, every answer to its end."""
-    requests = [_request(prompt, max_tokens).SerializeToString() for prompt in prompts]
+    requests = [infer_request(prompt, max_tokens).SerializeToString() for prompt in prompts]
     began, streams = asyncio.run(_all(address, requests))
-    answers = [[(when, *_read(raw)) for when, raw in stream] for stream in streams]
+    answers = [[(when, *tokens_and_text(raw)) for when, raw in stream] for stream in streams]
     arrivals = [_arrivals(answer) for answer in answers]
     figures = summarize(began, arrivals)
     if figures.tokens != len(prompts) * max_tokens:
@@ -63,7 +63,8 @@ async def _one(infer: Infer, request: bytes) -> list[tuple[float, bytes]]:
     return [(now(), response) async for response in call]
 
 
-def _request(prompt: str, max_tokens: int) -> pb.ModelInferRequest:
+def infer_request(prompt: str, max_tokens: int) -> pb.ModelInferRequest:
+    """A streamed completion of exactly so many tokens."""
     request = pb.ModelInferRequest(model_name=MODEL)
     sampling = {"temperature": 0, "max_tokens": max_tokens, "ignore_eos": True}
     for name, text in (("text_input", prompt), ("sampling_parameters", json.dumps(sampling))):
@@ -73,8 +74,8 @@ def _request(prompt: str, max_tokens: int) -> pb.ModelInferRequest:
     return request
 
 
-def _read(raw: bytes) -> tuple[int, str]:
-    """Tokens and text of a response."""
+def tokens_and_text(raw: bytes) -> tuple[int, str]:
+    """Of a response; RuntimeError when it is an error."""
     message = pb.ModelStreamInferResponse.FromString(raw)
     if message.error_message:
         raise RuntimeError(f"the runtime answered with an error: {message.error_message}")

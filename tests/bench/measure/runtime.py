@@ -29,11 +29,23 @@ _CACHE_BYTES = 3 << 30
 class RuntimeProcess(Child):
     """One runtime with one model."""
 
-    def __init__(self, checkpoint: Path, log: Path, *, threads: int, max_streams: int, max_tokens: int) -> None:
+    def __init__(
+        self,
+        checkpoint: Path,
+        log: Path,
+        *,
+        threads: int,
+        max_streams: int,
+        max_tokens: int,
+        ranks: int = 1,
+        redundant_experts: int = 0,
+    ) -> None:
         port, metrics_port, self._health_port = _free_ports(3)
         self.address = f"{_HOST}:{port}"
         self.flags = {
             "threads": str(threads),
+            "expert-parallel-size": str(ranks),
+            "redundant-experts": str(redundant_experts),
             "dtype": "bfloat16",
             "max-num-seqs": str(max_streams),
             "max-model-len": str(max_tokens),
@@ -68,6 +80,11 @@ class RuntimeProcess(Child):
         before = cpu_seconds([self.session])
         time.sleep(seconds)
         return 100 * (cpu_seconds([self.session]) - before) / seconds
+
+    def ranks(self) -> list[int]:
+        """Process ids of its ranks."""
+        children = Path(f"/proc/{self.session}/task/{self.session}/children").read_text().split()
+        return [int(pid) for pid in children if b"openmodel_runtime.rank" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
     def peak_resident_bytes(self) -> int:
         """Sum of the peaks of its processes."""

@@ -13,7 +13,7 @@ from openmodel_runtime.engine.engine import Engine
 from openmodel_runtime.engine.grammar import GrammarCompiler
 from openmodel_runtime.front.structured_outputs import parse_structured_outputs
 from openmodel_runtime.rank.messages import Start
-from openmodel_runtime.rank.startup import build_engine, grammar_compiler
+from openmodel_runtime.rank.startup import grammar_compiler, start_rank
 from openmodel_runtime.request import SamplingParams
 
 _MODEL = "smollm2-135m-instruct"
@@ -43,8 +43,8 @@ def measure_structured(tokens: int) -> dict[str, float]:
         str(build_models() / _MODEL),
         EngineConfig(dtype="bfloat16", threads=len(os.sched_getaffinity(0)), max_model_len=2048, prefix_caching=False),
     )
-    engine, loaded = build_engine(start)
-    compiler = grammar_compiler(start, loaded)
+    rank = start_rank(start)
+    engine, compiler = rank.engine, grammar_compiler(start, rank.loaded)
     grammar = parse_structured_outputs("structured_outputs", {"json": _SCHEMA})
     rates: dict[str, list[float]] = {"": [], grammar: []}
     for _ in range(_ROUNDS):

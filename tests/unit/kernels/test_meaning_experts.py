@@ -96,6 +96,29 @@ def test_rows_and_their_sum_are_experts_to_the_bit(name: str, dtype: torch.dtype
     assert kernels.expert_rows(x[:0], experts_R[:0], *packed).shape == (0, 64)
 
 
+@all_backends
+@pytest.mark.parametrize("int8", [False, True])
+def test_picked_experts_are_those_that_were_packed(name: str, int8: bool) -> None:
+    kernels = backend(name)
+    weights, biases = (torch.randn(3, 96, 64) / 8, torch.randn(2, 96, 64) / 8), (torch.randn(3, 96), torch.randn(2, 96))
+    first, second = (
+        kernels.pack(weight, gate=Gate.SILU, bias_N=bias, int8=int8)
+        for weight, bias in zip(weights, biases, strict=True)
+    )
+    down = kernels.pack(torch.randn(4, 64, 48) / 7, int8=int8)
+    picked = kernels.pick([(second, 1), (first, 0), (first, 2), (second, 0)])
+    joined = [(1, 1), (0, 0), (0, 2), (1, 0)]
+    whole = kernels.pack(
+        torch.stack([weights[of][at] for of, at in joined]),
+        gate=Gate.SILU,
+        bias_N=torch.stack([biases[of][at] for of, at in joined]),
+        int8=int8,
+    )
+    x, experts = torch.randn(20, 64), torch.arange(20, dtype=torch.int32) % 4
+    assert torch.equal(kernels.expert_rows(x, experts, picked, down), kernels.expert_rows(x, experts, whole, down))
+    assert picked.nbytes == whole.nbytes
+
+
 def _in_two(order: Tensor, experts_R: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     for part in (slice(0, 37), slice(37, None)):
         yield order[part], experts_R[part]

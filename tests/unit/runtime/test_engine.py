@@ -18,7 +18,7 @@ from openmodel_runtime.engine.sequence import Batch, SampledToken
 from openmodel_runtime.errors import DoesNotFit, InvalidSetting
 from openmodel_runtime.rank import startup
 from openmodel_runtime.rank.messages import Start
-from openmodel_runtime.rank.startup import build_engine
+from openmodel_runtime.rank.startup import start_rank
 from openmodel_runtime.request import GenerateRequest, SamplingParams
 
 PROMPTS = [tuple(range(3, 3 + length)) for length in (1, 5, 17, 40)]
@@ -33,7 +33,7 @@ def checkpoint(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 def engine(folder: Path, **settings: Any) -> Engine:
-    return build_engine(Start(str(folder), EngineConfig(dtype="float32", **settings)))[0]
+    return start_rank(Start(str(folder), EngineConfig(dtype="float32", **settings))).engine
 
 
 def test_greedy_tokens_are_transformers(checkpoint: Path) -> None:
@@ -87,10 +87,10 @@ def test_out_of_memory_ends_the_last_request_and_no_other(checkpoint: Path, monk
     subject = engine(checkpoint)
     run = ModelRunner._run
 
-    def run_small_batches(self: ModelRunner, batch: Batch) -> list[SampledToken]:
+    def run_small_batches(self: ModelRunner, batch: Batch, exchange: None) -> list[SampledToken]:
         if batch.num_tokens > 20:
             raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory")
-        return run(self, batch)
+        return run(self, batch, exchange)
 
     monkeypatch.setattr(ModelRunner, "_run", run_small_batches)
     free = subject.scheduler.free_tokens

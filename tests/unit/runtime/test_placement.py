@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openmodel_runtime.parallel.placement import Placement, Slots, plan_placement
+from openmodel_runtime.parallel.placement import Placement, Slots, evolve, plan_placement
 
 
 def placed(load: list[float], ranks: int, redundant: int = 0) -> tuple[Slots, ...]:
@@ -84,3 +84,39 @@ def test_what_can_not_be_is_refused() -> None:
         plan_placement([0], 4, 3, 9)
     with pytest.raises(ValueError, match=r"nobody holds experts \[1\]"):
         Placement(1, {0: ((0,),)}).routes(0, 2, 0)
+
+
+@given(st.integers(1, 40), st.integers(2, 8), st.data())
+def test_those_who_are_left_take_over_what_is_lost_and_keep_the_rest(
+    experts: int, ranks: int, data: st.DataObject
+) -> None:
+    ranks = min(ranks, experts)
+    before = plan_placement([0], experts, ranks).layers[0]
+    lost = data.draw(st.sets(st.integers(0, ranks - 1), max_size=ranks - 1))
+    held = [slots for rank, slots in enumerate(before) if rank not in lost]
+    after = evolve({0: held}, experts).layers[0]
+    assert sorted(expert for slots in after for expert in slots) == list(range(experts))
+    assert max(map(len, after)) - min(map(len, after)) <= 1
+    read = sum(len(set(new) - set(old)) for old, new in zip(held, after, strict=True))
+    missing = sum(len(before[rank]) for rank in lost)
+    # Beside what nobody holds, only what evens out a rank that had one more than another.
+    assert missing <= read <= missing + len(after)
+
+
+@given(st.integers(2, 40), st.integers(1, 7))
+def test_one_who_comes_takes_its_share_and_no_more_is_read(experts: int, ranks: int) -> None:
+    ranks = min(ranks, experts - 1)
+    before = plan_placement([0], experts, ranks).layers[0]
+    after = evolve({0: [*before, ()]}, experts).layers[0]
+    assert sorted(expert for slots in after for expert in slots) == list(range(experts))
+    assert max(map(len, after)) - min(map(len, after)) <= 1
+    for old, new in zip(before, after, strict=False):
+        assert set(new) <= set(old)
+
+
+def test_copies_are_kept_while_there_is_room() -> None:
+    before = plan_placement([0], 4, 4, redundant=4).layers[0]
+    after = evolve({0: before[:3]}, 4, redundant=4).layers[0]
+    assert sum(map(len, after)) == 8
+    assert all(len(set(slots)) == len(slots) for slots in after)
+    assert evolve({0: [before[0]]}, 4, redundant=4).layers[0] == ((*before[0], *sorted({0, 1, 2, 3} - {*before[0]})),)

@@ -41,6 +41,22 @@ std::shared_ptr<Weight> pack(const Tensor& dense, const std::optional<std::strin
   return weight;
 }
 
+// Groups of packed weights of one shape, side by side.
+std::shared_ptr<Weight> pick(const std::vector<std::pair<std::shared_ptr<Weight>, int64_t>>& picked) {
+  TORCH_CHECK(!picked.empty(), "nothing is picked");
+  std::vector<std::pair<const Weight*, long>> groups;
+  const Weight& first = *picked[0].first;
+  for (const auto& [weight, group] : picked) {
+    TORCH_CHECK(group >= 0 && group < weight->groups, "group ", group, " of ", weight->groups);
+    TORCH_CHECK(weight->dtype == first.dtype && weight->rows == first.rows && weight->k == first.k &&
+                    weight->gate == first.gate && weight->storage == first.storage &&
+                    !weight->bias(group, 0) == !first.bias(picked[0].second, 0),
+                "weights of two kinds do not stand side by side");
+    groups.emplace_back(weight.get(), group);
+  }
+  return std::make_shared<Weight>(groups);
+}
+
 Tensor product(const Weight& weight, const Tensor& x, const std::vector<RowGroup>& groups,
                const std::optional<Tensor>& residual, bool as_float) {
   check(x, "x", 2, scalar_type(weight.dtype));
@@ -144,6 +160,7 @@ PYBIND11_MODULE(_cpu, m) {
       .def_property_readonly("nbytes", &Weight::bytes);
   m.def("pack", &bindings::pack);
   m.def("linear", &bindings::linear);
+  m.def("pick", &bindings::pick);
   m.def("grouped_linear", &bindings::grouped_linear);
   m.def("weight_rows", &bindings::weight_rows);
   m.def("rms_norm", &bindings::rms_norm);

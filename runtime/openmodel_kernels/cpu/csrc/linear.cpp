@@ -86,16 +86,24 @@ Weight::Weight(Dtype dtype, long groups, long rows, long k, Gate gate, const flo
       gated(gate != Gate::kNone), storage(storage),
       panels(gated ? (rows / 2 + 15) / 16 : (rows + kPanel - 1) / kPanel),
       panel_bytes(k_padded * kPanel * (storage == Storage::kInt8 ? 1 : bytes_of(dtype))), out_columns(gated ? rows / 2 : rows) {
-  data_ = large_page_memory(std::max<long>(groups * panels * panel_bytes, 1));
-  if (storage == Storage::kInt8) scales_.assign(groups * panels * kPanel, 0.0f);
-  if (!bias) return;
-  bias_.assign(groups * panels * kPanel, 0.0f);
   for (long group = 0; group < groups; ++group) {
-    for (long row = 0; row < rows; ++row) {
+    Part part{large_page_memory(std::max<long>(panels * panel_bytes, 1)), nullptr, nullptr};
+    if (storage == Storage::kInt8) part.scales = std::make_shared<std::vector<float>>(panels * kPanel, 0.0f);
+    if (bias) part.bias = std::make_shared<std::vector<float>>(panels * kPanel, 0.0f);
+    for (long row = 0; bias && row < rows; ++row) {
       const auto [panel, column] = place(*this, row);
-      bias_[(group * panels + panel) * kPanel + column] = bias[group * rows + row];
+      (*part.bias)[panel * kPanel + column] = bias[group * rows + row];
     }
+    parts_.push_back(std::move(part));
   }
+}
+
+Weight::Weight(const std::vector<std::pair<const Weight*, long>>& picked)
+    : dtype(picked[0].first->dtype), groups(static_cast<long>(picked.size())), rows(picked[0].first->rows),
+      k(picked[0].first->k), k_padded(picked[0].first->k_padded), gate(picked[0].first->gate),
+      gated(picked[0].first->gated), storage(picked[0].first->storage), panels(picked[0].first->panels),
+      panel_bytes(picked[0].first->panel_bytes), out_columns(picked[0].first->out_columns) {
+  for (const auto& [weight, group] : picked) parts_.push_back(weight->parts_[group]);
 }
 
 namespace {
@@ -174,7 +182,7 @@ void Weight::pack_int8(long group, long index, const char* const* rows) {
     float largest = 0.0f;
     for (long i = 0; i < k; ++i) largest = std::max(largest, std::fabs(number(dtype, rows[column], i)));
     const float factor = largest / 127.0f;
-    scales_[(group * panels + index) * kPanel + column] = factor;
+    (*parts_[group].scales)[index * kPanel + column] = factor;
     if (!(factor > 0.0f)) continue;
     for (long i = 0; i < k; ++i)
       whole[column * stride + i] = static_cast<int8_t>(std::lrintf(number(dtype, rows[column], i) / factor));

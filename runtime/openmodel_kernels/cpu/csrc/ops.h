@@ -26,16 +26,19 @@ enum class Storage : int { kAsIs, kInt8 };
 class Weight {
  public:
   Weight(Dtype dtype, long groups, long rows, long k, Gate gate, const float* bias, Storage storage);
+  // Groups of weights of one shape, side by side; they are shared, not copied. At least one.
+  explicit Weight(const std::vector<std::pair<const Weight*, long>>& picked);
   // Takes the rows of one group, [rows][k]; not thread-safe.
   void pack(long group, const void* dense);
   // Row `row` of group 0 as it was packed, [k].
   void unpack_row(long row, void* out) const;
-  const char* panel(long group, long index) const { return data_.get() + (group * panels + index) * panel_bytes; }
+  const char* panel(long group, long index) const { return parts_[group].panels.get() + index * panel_bytes; }
   // In the order of the panel's columns, or null.
-  const float* bias(long group, long index) const { return of_panel(bias_, group, index); }
-  const float* scales(long group, long index) const { return of_panel(scales_, group, index); }
+  const float* bias(long group, long index) const { return of_panel(parts_[group].bias, index); }
+  const float* scales(long group, long index) const { return of_panel(parts_[group].scales, index); }
   long bytes() const {
-    return groups * panels * panel_bytes + static_cast<long>((bias_.size() + scales_.size()) * sizeof(float));
+    const long numbers = (parts_[0].bias ? 1 : 0) + (parts_[0].scales ? 1 : 0);
+    return groups * panels * (panel_bytes + numbers * kPanel * static_cast<long>(sizeof(float)));
   }
 
   const Dtype dtype;
@@ -47,13 +50,17 @@ class Weight {
   const long out_columns;  // of the product with its epilogue
 
  private:
-  const float* of_panel(const std::vector<float>& numbers, long group, long index) const {
-    return numbers.empty() ? nullptr : numbers.data() + (group * panels + index) * kPanel;
+  // What belongs to one group.
+  struct Part {
+    std::shared_ptr<char> panels;
+    std::shared_ptr<std::vector<float>> bias, scales;
+  };
+  static const float* of_panel(const std::shared_ptr<std::vector<float>>& numbers, long index) {
+    return numbers ? numbers->data() + index * kPanel : nullptr;
   }
   void pack_int8(long group, long index, const char* const* rows);
 
-  std::shared_ptr<char> data_;
-  std::vector<float> bias_, scales_;
+  std::vector<Part> parts_;
 };
 
 // Rows [begin, end) of the input go to `group`.

@@ -44,6 +44,7 @@ void ThreadTeam::run_tasks(long tasks, Call call, void* context) {
     for (long task = 0; task < tasks; ++task) call(context, task, 0);
     return;
   }
+  const std::lock_guard<std::mutex> turn(turn_);
   const uint32_t job = job_.load(std::memory_order_relaxed) + 1;
   const uint64_t number = static_cast<uint64_t>(job) << 32;
   // Closed while it is described: a member that comes late to the last job must not take a task of this one for it.

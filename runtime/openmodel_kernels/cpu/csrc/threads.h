@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
+#include <mutex>
 #include <thread>
 #include <vector>
 
@@ -26,7 +27,7 @@ class ThreadTeam {
   int size() const { return static_cast<int>(workers_.size()) + 1; }
 
   // Calls body(task, member) once for each task in [0, tasks); returns when all have returned. `member` is less than
-  // size() and is the caller's own while the body runs. Not reentrant, one caller at a time.
+  // size() and is the caller's own while the body runs. Not reentrant; of several callers one waits for another.
   template <class Body>
   void run(long tasks, Body&& body) {
     auto call = [](void* context, long task, int member) { (*static_cast<Body*>(context))(task, member); };
@@ -47,6 +48,7 @@ class ThreadTeam {
   void run_shares(uint32_t job, int member);
   bool take(uint32_t job, Share& share, uint32_t& task);
 
+  std::mutex turn_;
   std::vector<Share> shares_;
   std::atomic<uint32_t> job_{0};
   std::atomic<uint32_t> done_{0};

@@ -1,0 +1,87 @@
+"""Prepares the next group of a rank while it serves with this one: reads the experts it lacks, meets the others."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from openmodel_kernels.interface import PackedWeight
+from openmodel_runtime.checkpoint.model_config import ExpertsConfig, ModelConfig
+from openmodel_runtime.engine.loader import load_experts
+from openmodel_runtime.models.causal_lm import CausalLM
+from openmodel_runtime.models.layers import Experts, Numerics
+from openmodel_runtime.parallel.exchange import GroupExchange
+from openmodel_runtime.parallel.group import join_group
+from openmodel_runtime.parallel.membership import NextGroup
+from openmodel_runtime.parallel.placement import Placement, Slots
+from openmodel_runtime.rank.messages import Regroup
+
+_log = logging.getLogger(__name__)
+Packed = tuple[PackedWeight, PackedWeight]
+"""Of a layer's experts: gate and up, down."""
+
+
+class Regrouper:
+    """What a rank needs to change its experts."""
+
+    def __init__(
+        self, folder: Path, config: ModelConfig, experts: ExpertsConfig, model: CausalLM, slots: Mapping[int, Slots]
+    ) -> None:
+        self._folder = folder
+        self._config = config
+        self._experts = experts
+        self._numerics: Numerics = model.numerics
+        self._layers = model.expert_layers()
+        self._slots = dict(slots)
+
+    def begin(self, message: Regroup, done: Callable[[NextGroup], None]) -> None:
+        """Prepares in a thread, and hands the group to `done`. A rank that can not read its experts ends."""
+        threading.Thread(target=self._prepare, args=(message, done), name="regroup", daemon=True).start()
+
+    def _prepare(self, message: Regroup, done: Callable[[NextGroup], None]) -> None:
+        member = message.member
+        try:
+            placement = Placement(member.size, message.layers)
+            slots = placement.of_rank(member.rank)
+            packed = self._packed(slots)
+            exchange = GroupExchange(join_group(member), placement, self._experts.count)
+        except RuntimeError as error:
+            # A member did not come: the front sees it, too, and makes another group.
+            _log.warning("the group of epoch %d did not come about: %s", member.epoch, error)
+        except Exception:
+            _log.exception("the experts of epoch %d can not be read", member.epoch)
+            os._exit(1)
+        else:
+            done(NextGroup(member.epoch, exchange, lambda: self._enter(slots, packed)))
+
+    def _packed(self, slots: Mapping[int, Slots]) -> dict[int, Packed]:
+        """The layers' experts in their new slots; those that are here are shared, the others read."""
+        lacking = {
+            layer: tuple(expert for expert in experts if expert not in self._slots[layer])
+            for layer, experts in slots.items()
+        }
+        read = load_experts(self._folder, self._config, self._experts, self._numerics, lacking)
+        return {layer: self._pick(layer, experts, lacking[layer], read.get(layer)) for layer, experts in slots.items()}
+
+    def _pick(self, layer: int, experts: Slots, lacking: Slots, read: Experts | None) -> Packed:
+        here, places = self._layers[layer], []
+        for expert in experts:
+            if expert in lacking:
+                assert read is not None
+                places.append((read, lacking.index(expert)))
+            else:
+                places.append((here, self._slots[layer].index(expert)))
+        pick = self._numerics.kernels.pick
+        return (
+            pick([(layers.gate_up.weight.packed, place) for layers, place in places]),
+            pick([(layers.down.weight.packed, place) for layers, place in places]),
+        )
+
+    def _enter(self, slots: Mapping[int, Slots], packed: Mapping[int, Packed]) -> None:
+        for layer, (gate_up, down) in packed.items():
+            self._layers[layer].gate_up.weight.packed = gate_up
+            self._layers[layer].down.weight.packed = down
+        self._slots = dict(slots)
