@@ -53,7 +53,7 @@ class GroupMember:
     epoch: int
     """Its number: groups of one model follow one another."""
     store: str
-    """File in which the ranks of a pod find each other; a new one for each group."""
+    """File that is the memory in which the ranks of a pod meet; a new one for each group."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -113,7 +113,7 @@ def test_three_ranks_that_die_before_they_have_loaded_end_the_runtime(
                 list(call)
             assert ended.value.code() == grpc.StatusCode.UNAVAILABLE
         assert server.wait() == 1
-        assert "died 3 times in a row before its model was loaded" in server.log.read_text()
+        assert "died 3 times in a row before their model was loaded" in server.log.read_text()
     finally:
         server.close()
 

@@ -16,7 +16,7 @@ from openmodel_runtime.engine.model_runner import ModelRunner
 from openmodel_runtime.engine.scheduler import Scheduler
 from openmodel_runtime.engine.sequence import Sequence, SequenceFailed
 from openmodel_runtime.errors import OutOfMemory, RequestError
-from openmodel_runtime.parallel.exchange import GroupBroken
+from openmodel_runtime.parallel.mailbox import GroupBroken
 from openmodel_runtime.parallel.membership import Membership
 from openmodel_runtime.request import GenerateRequest, RequestFailed, TokenOutput
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any
 from safetensors import safe_open
 from torch import Tensor
 
+from openmodel_runtime.checkpoint.direct_read import read_into
 from openmodel_runtime.checkpoint.model_config import ExpertsConfig, ModelConfig
 from openmodel_runtime.checkpoint.tensor_files import TensorEntry, tensor_entries
 from openmodel_runtime.errors import CheckpointError
@@ -26,10 +28,19 @@ from openmodel_runtime.models.family import WeightPart
 from openmodel_runtime.models.layers import Experts, Numerics, Weight
 from openmodel_runtime.models.registry import weight_parts
 from openmodel_runtime.parallel.placement import Slots
-from openmodel_runtime.parallel.shard import experts_path, parts_of_slots
+from openmodel_runtime.parallel.shard import experts_path, layer_of, parts_of_slots
 
+_LOADING_THREADS = 4
 # Tensors that some exporters write and no model here needs: they are computed from the configuration.
 _DERIVED = (".rotary_emb.inv_freq",)
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointSource:
+    """What a checkpoint has, and where each of its tensors goes."""
+
+    entries: dict[str, TensorEntry]
+    parts: list[WeightPart]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +51,8 @@ class LoadedModel:
     parameters: int
     active_parameters: int
     """Parameters that one token meets."""
+    source: CheckpointSource
+    """For reading more of it."""
 
 
 def load_model(
@@ -53,35 +66,39 @@ def load_model(
         numerics: what to compute with.
         slots: the experts of each routed layer that this rank holds, and no others are read; None is all.
     """
-    entries = tensor_entries(folder)
-    parts = weight_parts(config)
-    _check_names(config, parts, entries)
+    source = CheckpointSource(tensor_entries(folder), weight_parts(config))
+    _check_names(config, source)
     held = None if slots is None else {layer: len(experts) for layer, experts in slots.items()}
     model = CausalLM(config, numerics, held)
-    if slots is not None:
-        parts = list(parts_of_slots(parts, slots))
-    sizes = {
-        name: _size_in_all(name, tensor, config) for name, tensor in _take_weights(model.weights(), parts, entries)
-    }
+    parts = source.parts if slots is None else list(parts_of_slots(source.parts, slots))
+    taken = _take_weights(model.weights(), parts, source.entries)
+    sizes = {name: _size_in_all(name, tensor, config) for name, tensor in taken}
     total = sum(sizes.values())
-    return LoadedModel(model, total, total - _idle_expert_parameters(sizes, config))
+    return LoadedModel(model, total, total - _idle_expert_parameters(sizes, config), source)
 
 
 def load_experts(
-    folder: Path, config: ModelConfig, experts: ExpertsConfig, numerics: Numerics, slots: Mapping[int, Slots]
+    source: CheckpointSource, hidden: int, experts: ExpertsConfig, numerics: Numerics, slots: Mapping[int, Slots]
 ) -> dict[int, Experts]:
-    """Experts alone, of the layers where any are wanted, in the order in which they are named."""
-    wanted = {layer: named for layer, named in slots.items() if named}
-    layers = {
-        layer: Experts(numerics, len(named), config.hidden_size, experts.expert) for layer, named in wanted.items()
-    }
-    weights = {
-        name: weight for layer, each in layers.items() for name, weight in each.weights(experts_path(layer)).items()
-    }
-    parts = [part for part in parts_of_slots(weight_parts(config), wanted) if part.parameter in weights]
-    for _ in _take_weights(weights, parts, tensor_entries(folder)):
-        pass
-    return layers
+    """Experts alone, of the layers where any are wanted, in the order in which they are named.
+
+    In several threads, as others wait for it: some read, some pack.
+    """
+    wanted = {layer: named for layer, named in sorted(slots.items()) if named}
+    by_layer: dict[int, list[WeightPart]] = {layer: [] for layer in wanted}
+    for part in parts_of_slots(source.parts, wanted) if wanted else ():
+        layer = layer_of(part)
+        if layer in wanted:
+            by_layer[layer].append(part)
+
+    def load(layer: int) -> Experts:
+        made = Experts(numerics, len(wanted[layer]), hidden, experts.expert)
+        for _ in _take_weights(made.weights(experts_path(layer)), by_layer[layer], source.entries):
+            pass
+        return made
+
+    with ThreadPoolExecutor(_LOADING_THREADS) as pool:
+        return dict(zip(wanted, pool.map(load, wanted), strict=True))
 
 
 def _take_weights(
@@ -96,8 +113,11 @@ def _take_weights(
         for name, weight in weights.items():
             tensor = weight.allocate()
             for part in by_weight[name]:
+                target = tensor[part.index or ...]
+                if part.make is None and read_into(target, entries[part.name], part.source):
+                    continue
                 read = [_read(files[entries[source].file], source, part) for source in part.names]
-                _fill(tensor[part.index or ...], _make(part, read), part)
+                _fill(target, _make(part, read), part)
             weight.take(tensor)
             yield name, tensor
 
@@ -139,8 +159,9 @@ def _idle_expert_parameters(sizes: dict[str, int], config: ModelConfig) -> int:
     return experts * (config.experts.count - config.experts.per_token) // config.experts.count
 
 
-def _check_names(config: ModelConfig, parts: list[WeightPart], entries: dict[str, TensorEntry]) -> None:
-    wanted = {name for part in parts for name in part.names}
+def _check_names(config: ModelConfig, source: CheckpointSource) -> None:
+    entries = source.entries
+    wanted = {name for part in source.parts for name in part.names}
     missing = sorted(wanted - entries.keys())
     if missing:
         raise CheckpointError(f"the checkpoint lacks {len(missing)} tensors, {missing[0]} first")

@@ -9,18 +9,17 @@ T tokens of this rank, U of all ranks, K experts a token, R rows that this rank'
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.distributed import ProcessGroup
 
 from openmodel_kernels.interface import Routing
 from openmodel_runtime.models.block_input import ExpertRows
+from openmodel_runtime.parallel.mailbox import Mailbox
 from openmodel_runtime.parallel.placement import Placement
 from openmodel_runtime.parallel.step_group import OpenedStep, StepOpening
 
@@ -35,26 +34,13 @@ class _Routes:
     slot_PE: Integers
 
 
-class GroupBroken(Exception):
-    """A rank of the group has gone, or the way to it: no exchange of this group will come to an end any more."""
-
-
-@contextmanager
-def _broken() -> Iterator[None]:
-    try:
-        yield
-    except RuntimeError as error:
-        # All that gloo says of a connection that ended.
-        raise GroupBroken(str(error).partition("\n")[0]) from error
-
-
 class GroupExchange:
     """The exchanges of one rank with its group, for one step at a time."""
 
-    def __init__(self, group: ProcessGroup, placement: Placement, experts: int) -> None:
-        self._group = group
-        self._rank = group.rank()
-        self._ranks = group.size()
+    def __init__(self, mailbox: Mailbox, placement: Placement, experts: int) -> None:
+        self._mailbox = mailbox
+        self._rank = mailbox.rank
+        self._ranks = mailbox.ranks
         self._routes = {layer: _routes(placement, layer, experts) for layer in placement.layers}
         self._rows: list[int] = []
         self._owner_U: Integers = np.empty(0, np.int64)
@@ -62,10 +48,8 @@ class GroupExchange:
 
     def open(self, told: StepOpening) -> OpenedStep:
         """Begins a step: tells the others what this rank has."""
-        numbers = torch.tensor([told.tokens, told.bell, told.awaited, told.next_epoch], dtype=torch.int64)
-        heard = torch.empty((self._ranks, len(numbers)), dtype=torch.int64)
-        with _broken():
-            self._group._allgather_base(heard.view(-1), numbers).wait()
+        numbers = torch.tensor([[told.tokens, told.bell, told.awaited, told.next_epoch]])
+        heard = self._exchange(numbers, [slice(0, 1)] * self._ranks, [1] * self._ranks)
         self._rows, bells, awaited, epochs = heard.T.tolist()
         self._owner_U = np.repeat(np.arange(self._ranks), self._rows)
         self._first = sum(self._rows[: self._rank])
@@ -75,6 +59,10 @@ class GroupExchange:
             resting=not busy and len(set(bells)) == 1 and not any(awaited),
             next_epoch=epochs[0] if len(set(epochs)) == 1 else 0,
         )
+
+    def stop(self) -> None:
+        """Ends all waiting for other ranks; may be called in any thread."""
+        self._mailbox.stop()
 
     def run(
         self,
@@ -100,22 +88,27 @@ class GroupExchange:
         own = slice(self._first, self._first + x_TD.shape[0])
         rank_TK = rank_UK[own]
         sizes_back = np.bincount(rank_TK.ravel(), minlength=self._ranks)
-        back_RD = self._exchange(rows_RD, np.bincount(self._owner_U[token_R], minlength=self._ranks), sizes_back)
+        sizes_there = np.bincount(self._owner_U[token_R], minlength=self._ranks)
+        back_RD = self._exchange(rows_RD, _slices(sizes_there), sizes_back)
         return ExpertRows(back_RD, _places(rank_TK).to(device), routing.weights_TK[own])
 
     def _gather(self, x_TD: Tensor) -> Tensor:
         """All ranks' rows, in the order of ranks."""
-        count = x_TD.shape[0]
-        return self._exchange(x_TD.repeat(self._ranks, 1), [count] * self._ranks, self._rows)
+        return self._exchange(x_TD, [slice(0, x_TD.shape[0])] * self._ranks, self._rows)
 
-    def _exchange(self, rows_XD: Tensor, send: Sequence[int] | Integers, receive: Sequence[int] | Integers) -> Tensor:
-        """Rows in the order of ranks, to and from each."""
+    def _exchange(self, rows_XD: Tensor, send: Sequence[slice], receive: Sequence[int] | Integers) -> Tensor:
+        """Some of the rows to each rank, and what they send, in the order of ranks."""
         out_XD = rows_XD.new_empty((int(sum(receive)), rows_XD.shape[1]))
-        # As bytes: what they mean is nothing to the transport.
-        out, rows = out_XD.view(torch.uint8), rows_XD.view(torch.uint8)
-        with _broken():
-            self._group.alltoall_base(out, rows, [int(n) for n in receive], [int(n) for n in send]).wait()
+        arriving = _slices(receive)
+        out_XD[arriving[self._rank]] = rows_XD[send[self._rank]]
+        self._mailbox.swap([rows_XD[part] for part in send], [out_XD[part] for part in arriving])
         return out_XD
+
+
+def _slices(sizes: Sequence[int] | Integers) -> list[slice]:
+    """Stretches of these sizes, one after another."""
+    ends = np.cumsum(sizes).tolist()
+    return [slice(int(end - size), int(end)) for size, end in zip(sizes, ends, strict=True)]
 
 
 def _routes(placement: Placement, layer: int, experts: int) -> _Routes:

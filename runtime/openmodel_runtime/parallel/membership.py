@@ -11,7 +11,8 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from openmodel_runtime.parallel.exchange import GroupBroken, GroupExchange
+from openmodel_runtime.parallel.exchange import GroupExchange
+from openmodel_runtime.parallel.mailbox import GroupBroken
 from openmodel_runtime.parallel.step_group import StepOpening
 
 _log = logging.getLogger(__name__)
@@ -70,6 +71,11 @@ class Membership:
         if self.exchange is None:
             self._change()
 
+    def abandon(self) -> None:
+        """The group has lost a member: whoever waits for it waits no longer. May be called in any thread."""
+        if (exchange := self.exchange) is not None:
+            exchange.stop()
+
     def open(self, tokens: int) -> bool:
         """Begins a step; False when there is none to compute."""
         if self.exchange is None:
@@ -95,7 +101,6 @@ class Membership:
     def leave(self, error: GroupBroken) -> None:
         """The group broke: steps with the next one, if that is prepared, or waits for it."""
         _log.warning("the group of epoch %d broke: %s", self.epoch, error)
-        # Whoever still waits for this rank hears of it by the connections that end.
         self.exchange = None
         if self._next is not None:
             self._change()

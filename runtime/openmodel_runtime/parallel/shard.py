@@ -19,14 +19,20 @@ def experts_path(layer: int) -> str:
     return f"blocks.{layer}.feed_forward.experts"
 
 
+def layer_of(part: WeightPart) -> int | None:
+    """The layer whose experts a part belongs to; None when it belongs to no expert."""
+    found = _EXPERTS.match(part.parameter)
+    return None if found is None else int(found[1])
+
+
 def parts_of_slots(parts: Iterable[WeightPart], slots: Mapping[int, Slots]) -> Iterator[WeightPart]:
     """The parts with experts put into their slots; those of experts that have none are left out."""
     for part in parts:
-        found = _EXPERTS.match(part.parameter)
-        if found is None:
+        layer = layer_of(part)
+        if layer is None:
             yield part
             continue
-        held = slots.get(int(found[1]), ())
+        held = slots.get(layer, ())
         if not part.index:
             # One tensor of all experts, of a few numbers each: read whole.
             yield replace(part, make=_Picked(part.make, held))

@@ -19,7 +19,6 @@ from openmodel_runtime.rank.messages import (
     LENGTH_BYTES,
     Abort,
     FromRank,
-    GroupLost,
     Loaded,
     Regroup,
     Regrouped,
@@ -85,14 +84,12 @@ class RankClient:
         assert self._process is not None
         return self._process.pid
 
-    async def serve(
-        self, on_step: Callable[[StepDone], None], on_group: Callable[[Regrouped | GroupLost], None]
-    ) -> None:
+    async def serve(self, on_step: Callable[[StepDone], None], on_regrouped: Callable[[int], None]) -> None:
         """Passes tokens on until the rank is gone."""
         try:
             while (message := await self._receive()) is not None:
-                if isinstance(message, Regrouped | GroupLost):
-                    on_group(message)
+                if isinstance(message, Regrouped):
+                    on_regrouped(message.epoch)
                     continue
                 assert isinstance(message, StepDone)
                 for output in message.outputs:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -51,8 +52,10 @@ Item = Arrival | Abort | Ring | Regroup | NextGroup | RequestFailed | Awaited | 
 class Inbox:
     """A queue that one thread fills and one empties."""
 
-    def __init__(self, grammars: GrammarCompiler) -> None:
+    def __init__(self, grammars: GrammarCompiler, abandon: Callable[[], None] = lambda: None) -> None:
+        """`abandon` is called when the rank should wait for no other any longer, in the thread that fills."""
         self._grammars = grammars
+        self._abandon = abandon
         self._compiler = ThreadPoolExecutor(1, "grammars")
         self._items: queue.SimpleQueue[Item] = queue.SimpleQueue()
         self._compiling: dict[int, Future[None]] = {}
@@ -76,6 +79,8 @@ class Inbox:
                 self._items.put(Arrival(message.request, None, message.bell))
         elif isinstance(message, Ring | Regroup):
             self._items.put(message)
+            if isinstance(message, Regroup) and message.broken:
+                self._abandon()
 
     def put_group(self, group: NextGroup) -> None:
         """Takes a group that was prepared."""
@@ -84,6 +89,7 @@ class Inbox:
     def close(self) -> None:
         """The front is gone: no message comes any more."""
         self._items.put(Closed())
+        self._abandon()
 
     def empty(self) -> bool:
         """True when `get` would wait."""

@@ -50,6 +50,8 @@ class Regroup(msgspec.Struct, frozen=True, tag=True):
     member: GroupMember
     layers: dict[int, tuple[Slots, ...]]
     """The placement: of each routed layer, the experts of each rank."""
+    broken: bool
+    """Whether the group before it has lost a member: then nobody waits for it any longer."""
 
 
 class Abort(msgspec.Struct, frozen=True, tag=True):
@@ -87,12 +89,6 @@ class Regrouped(msgspec.Struct, frozen=True, tag=True):
     epoch: int
 
 
-class GroupLost(msgspec.Struct, frozen=True, tag=True):
-    """From the rank: the group of this epoch broke, and it waits for another."""
-
-    epoch: int
-
-
 class StartFailed(msgspec.Struct, frozen=True, tag=True):
     """From the rank, instead of Loaded: starting again would not help."""
 
@@ -111,7 +107,7 @@ class StepDone(msgspec.Struct, frozen=True, tag=True, kw_only=True):
 
 
 ToRank = Start | Submit | Ring | Regroup | Abort
-FromRank = Loaded | StartFailed | StepDone | Regrouped | GroupLost
+FromRank = Loaded | StartFailed | StepDone | Regrouped
 
 _encoder = msgspec.msgpack.Encoder()
 _to_rank = msgspec.msgpack.Decoder(ToRank)

@@ -23,7 +23,6 @@ from openmodel_runtime.rank.messages import (
     LENGTH_BYTES,
     Abort,
     FromRank,
-    GroupLost,
     Regroup,
     Regrouped,
     Ring,
@@ -64,7 +63,8 @@ def _serve(channel: socket.socket, start: Start) -> int:
         _send(channel, StartFailed(error.reason, str(error)))
         return EXIT_START_FAILED
     _send(channel, rank.loaded)
-    inbox = Inbox(grammar_compiler(start, rank.loaded))
+    group = rank.engine.group
+    inbox = Inbox(grammar_compiler(start, rank.loaded), (lambda: None) if group is None else group.abandon)
     threading.Thread(target=_read, args=(channel, inbox), daemon=True).start()
     _loop(channel, rank, inbox, _MemoryWatch(rank.loaded.billed_bytes))
     return 0
@@ -111,7 +111,7 @@ def _loop(channel: socket.socket, rank: StartedRank, inbox: Inbox, memory: _Memo
 
 
 class _Reports:
-    """Tells the front what steps came to, and when the rank has come to another group, or has none."""
+    """Tells the front what steps came to, and when the rank has come to another group."""
 
     def __init__(self, channel: socket.socket, engine: Engine) -> None:
         self._channel = channel
@@ -122,10 +122,9 @@ class _Reports:
     def send(self, outputs: list[TokenOutput], failed: list[RequestFailed]) -> None:
         """Tells what is new."""
         group = self._group()
-        if group != self._told_group:
+        if group > self._told_group:
             self._told_group = group
-            epoch, there = group
-            _send(self._channel, Regrouped(epoch) if there else GroupLost(epoch))
+            _send(self._channel, Regrouped(group))
         scheduler = self._engine.scheduler
         step = StepDone(
             outputs=outputs,
@@ -138,9 +137,9 @@ class _Reports:
             self._told = structs.replace(step, outputs=[], failed=[])
             _send(self._channel, step)
 
-    def _group(self) -> tuple[int, bool]:
+    def _group(self) -> int:
         group = self._engine.group
-        return (0, True) if group is None else (group.epoch, group.exchange is not None)
+        return 0 if group is None else group.epoch
 
 
 def _take(rank: StartedRank, item: Item, inbox: Inbox) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -22,13 +23,11 @@ from openmodel_runtime.errors import StartError
 from openmodel_runtime.parallel.placement import Placement, Slots, evolve, plan_placement
 from openmodel_runtime.rank.client import RankClient
 from openmodel_runtime.rank.group_client import GroupClient
-from openmodel_runtime.rank.messages import GroupLost, Loaded, Regroup, Regrouped, Start, StartFailed, StepDone
+from openmodel_runtime.rank.messages import Loaded, Regroup, Start, StartFailed, StepDone
 
 _log = logging.getLogger(__name__)
 _FIRST_PAUSE_SECONDS = 1.0
 _LONGEST_PAUSE_SECONDS = 60.0
-# A rank that dies is heard of by itself within this time; a group that broke without a death is made anew after it.
-_GRACE_SECONDS = 1.0
 
 
 class RankStartError(StartError):
@@ -52,6 +51,11 @@ class RankMetrics(Protocol):
         """A rank ended on its own."""
 
 
+def _shared_memory() -> str | None:
+    """Where files are memory; None for where temporary files are, which is slower to begin with and no worse then."""
+    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+
+
 def pauses() -> Iterator[float]:
     """Seconds to wait before each try in a row."""
     pause = _FIRST_PAUSE_SECONDS
@@ -73,6 +77,8 @@ class _Member:
     loaded: Loaded
     slots: dict[int, Slots] = field(default_factory=dict)
     """What it holds, or will once it has come to the newest epoch."""
+    epoch: int = 0
+    """The one that it steps with, as far as it has said."""
     takes_requests: bool = False
     last: StepDone = field(default_factory=lambda: idle_step(0))
 
@@ -84,7 +90,7 @@ class RankGroup:
         self._model_path = model_path
         self._engine = engine
         self._metrics = metrics
-        self._folder = TemporaryDirectory(prefix="openmodel-group-")
+        self._folder = TemporaryDirectory(prefix="openmodel-group-", dir=_shared_memory())
         self._size = engine.expert_parallel_size
         self._epoch = 0
         self._members: list[_Member] = []
@@ -92,7 +98,8 @@ class RankGroup:
         self._clients: list[RankClient] = []
         self._serving: dict[asyncio.Task[None], _Member] = {}
         self._replacing: asyncio.Task[_Member] | None = None
-        self._remaking: set[asyncio.Task[None]] = set()
+        # Set while all members step with the newest epoch.
+        self._settled = asyncio.Event()
         self.exit_code = 0
         """Of the rank that ended last."""
         self.client = GroupClient()
@@ -140,12 +147,12 @@ class RankGroup:
             if self._replacing is not None and self._replacing.done():
                 self._add(await self._replacing)
                 self._replacing = None
-                self._regroup()
+                self._regroup(broken=False)
             self._replace()
 
     async def stop(self) -> None:
         """Ends all."""
-        tasks = [*self._serving, *self._remaking, *([self._replacing] if self._replacing else [])]
+        tasks = [*self._serving, *([self._replacing] if self._replacing else [])]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -186,8 +193,11 @@ class RankGroup:
             member.last = step
             self._tell_metrics(step)
 
-        def regrouped(news: Regrouped | GroupLost) -> None:
-            self._hear(member, news)
+        def regrouped(epoch: int) -> None:
+            member.epoch = epoch
+            self._take_requests(member)
+            if all(each.epoch == self._epoch for each in self._members):
+                self._settled.set()
 
         self._serving[asyncio.ensure_future(member.client.serve(stepped, regrouped))] = member
 
@@ -206,7 +216,7 @@ class RankGroup:
         self._tell_metrics(idle_step(0))
         _log.error("a rank ended with exit code %d; %d are left", self.exit_code, len(self._members))
         if any(each.takes_requests for each in self._members):
-            self._regroup()
+            self._regroup(broken=True)
 
     def _replace(self) -> None:
         """Starts a rank for one that was lost, if none is on its way."""
@@ -216,6 +226,8 @@ class RankGroup:
     async def _replacement(self) -> _Member:
         for pause in pauses():
             await asyncio.sleep(pause)
+            # Those who are left need the processors first.
+            await self._settled.wait()
             # What it will hold when nothing else happens meanwhile; the next epoch says what it holds in the end.
             slots = self._evolved(joining=1).of_rank(len(self._members))
             tokens = min(member.loaded.kv_cache_tokens for member in self._members)
@@ -234,27 +246,16 @@ class RankGroup:
         }
         return evolve(held, first.experts, self._engine.redundant_experts)
 
-    def _regroup(self) -> None:
+    def _regroup(self, *, broken: bool) -> None:
         """Makes all that are there the next epoch."""
         self._epoch += 1
+        self._settled.clear()
         placement = self._evolved()
         for rank, member in enumerate(self._members):
             member.slots = placement.of_rank(rank)
-            member.client.regroup(Regroup(self._member(rank, len(self._members)), dict(placement.layers)))
+            place = self._member(rank, len(self._members))
+            member.client.regroup(Regroup(place, dict(placement.layers), broken))
         _log.info("epoch %d: ranks %s share the experts", self._epoch, self.pids)
-
-    def _hear(self, member: _Member, news: Regrouped | GroupLost) -> None:
-        if isinstance(news, Regrouped):
-            self._take_requests(member)
-        elif news.epoch == self._epoch:
-            task = asyncio.ensure_future(self._remake(news.epoch))
-            self._remaking.add(task)
-            task.add_done_callback(self._remaking.discard)
-
-    async def _remake(self, epoch: int) -> None:
-        await asyncio.sleep(_GRACE_SECONDS)
-        if epoch == self._epoch:
-            self._regroup()
 
     def _tell_metrics(self, step: StepDone) -> None:
         self._metrics.step_done(

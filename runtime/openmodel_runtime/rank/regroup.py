@@ -6,15 +6,14 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 from openmodel_kernels.interface import PackedWeight
-from openmodel_runtime.checkpoint.model_config import ExpertsConfig, ModelConfig
-from openmodel_runtime.engine.loader import load_experts
+from openmodel_runtime.checkpoint.model_config import ExpertsConfig
+from openmodel_runtime.engine.loader import CheckpointSource, load_experts
 from openmodel_runtime.models.causal_lm import CausalLM
 from openmodel_runtime.models.layers import Experts, Numerics
 from openmodel_runtime.parallel.exchange import GroupExchange
-from openmodel_runtime.parallel.group import join_group
+from openmodel_runtime.parallel.mailbox import GroupBroken, Mailbox
 from openmodel_runtime.parallel.membership import NextGroup
 from openmodel_runtime.parallel.placement import Placement, Slots
 from openmodel_runtime.rank.messages import Regroup
@@ -28,28 +27,34 @@ class Regrouper:
     """What a rank needs to change its experts."""
 
     def __init__(
-        self, folder: Path, config: ModelConfig, experts: ExpertsConfig, model: CausalLM, slots: Mapping[int, Slots]
+        self, source: CheckpointSource, experts: ExpertsConfig, model: CausalLM, slots: Mapping[int, Slots]
     ) -> None:
-        self._folder = folder
-        self._config = config
+        self._source = source
         self._experts = experts
+        self._hidden = model.config.hidden_size
         self._numerics: Numerics = model.numerics
         self._layers = model.expert_layers()
         self._slots = dict(slots)
+        self._meeting: Mailbox | None = None
 
     def begin(self, message: Regroup, done: Callable[[NextGroup], None]) -> None:
         """Prepares in a thread, and hands the group to `done`. A rank that can not read its experts ends."""
-        threading.Thread(target=self._prepare, args=(message, done), name="regroup", daemon=True).start()
+        if self._meeting is not None:
+            self._meeting.stop()
+        self._meeting = Mailbox(message.member)
+        arguments = (message, self._meeting, done)
+        threading.Thread(target=self._prepare, args=arguments, name="regroup", daemon=True).start()
 
-    def _prepare(self, message: Regroup, done: Callable[[NextGroup], None]) -> None:
+    def _prepare(self, message: Regroup, mailbox: Mailbox, done: Callable[[NextGroup], None]) -> None:
         member = message.member
         try:
             placement = Placement(member.size, message.layers)
             slots = placement.of_rank(member.rank)
             packed = self._packed(slots)
-            exchange = GroupExchange(join_group(member), placement, self._experts.count)
-        except RuntimeError as error:
-            # A member did not come: the front sees it, too, and makes another group.
+            mailbox.meet()
+            exchange = GroupExchange(mailbox, placement, self._experts.count)
+        except GroupBroken as error:
+            # It was overtaken by another.
             _log.warning("the group of epoch %d did not come about: %s", member.epoch, error)
         except Exception:
             _log.exception("the experts of epoch %d can not be read", member.epoch)
@@ -63,7 +68,7 @@ class Regrouper:
             layer: tuple(expert for expert in experts if expert not in self._slots[layer])
             for layer, experts in slots.items()
         }
-        read = load_experts(self._folder, self._config, self._experts, self._numerics, lacking)
+        read = load_experts(self._source, self._hidden, self._experts, self._numerics, lacking)
         return {layer: self._pick(layer, experts, lacking[layer], read.get(layer)) for layer, experts in slots.items()}
 
     def _pick(self, layer: int, experts: Slots, lacking: Slots, read: Experts | None) -> Packed:

@@ -33,7 +33,7 @@ from openmodel_runtime.errors import DoesNotFit, InvalidSetting, UnsupportedMode
 from openmodel_runtime.models.layers import Numerics, weight_bytes
 from openmodel_runtime.models.registry import read_model_config
 from openmodel_runtime.parallel.exchange import GroupExchange
-from openmodel_runtime.parallel.group import join_group
+from openmodel_runtime.parallel.mailbox import Mailbox
 from openmodel_runtime.parallel.membership import Membership
 from openmodel_runtime.parallel.placement import Placement, plan_placement
 from openmodel_runtime.rank.messages import Loaded, Start
@@ -90,9 +90,10 @@ def start_rank(start: Start) -> StartedRank:
     if slots is not None:
         group = Membership(0, None)
         if start.group is not None and placement is not None and config.experts is not None:
-            # Joined when the weights are in, so that what is left of the memory is the same for all.
-            exchange = GroupExchange(join_group(start.group), placement, config.experts.count)
-            group = Membership(start.group.epoch, exchange)
+            # They meet when the weights are in, so that what is left of the memory is the same for all.
+            mailbox = Mailbox(start.group)
+            mailbox.meet()
+            group = Membership(start.group.epoch, GroupExchange(mailbox, placement, config.experts.count))
     limits, bill = _limits(start, config, kernels, dtype.itemsize, max_model_len)
     _log.info("%s computes; memory: %s", kernels.name, bill)
     caches = kernels.new_cache(
@@ -106,7 +107,7 @@ def start_rank(start: Start) -> StartedRank:
         _warm_up(engine)
     regrouper = None
     if slots is not None and config.experts is not None:
-        regrouper = Regrouper(folder, config, config.experts, loaded.model, slots)
+        regrouper = Regrouper(loaded.source, config.experts, loaded.model, slots)
     return StartedRank(
         engine,
         Loaded(

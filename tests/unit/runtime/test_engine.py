@@ -106,7 +106,7 @@ def test_out_of_memory_ends_the_last_request_and_no_other(checkpoint: Path, monk
 
 
 def test_another_fault_of_a_step_is_not_taken_for_it(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(self: ModelRunner, batch: Batch) -> list[SampledToken]:
+    def fail(self: ModelRunner, batch: Batch, exchange: None) -> list[SampledToken]:
         raise RuntimeError("a kernel failed")
 
     monkeypatch.setattr(ModelRunner, "_run", fail)
@@ -126,7 +126,7 @@ def test_three_times_the_cache_completes_and_all_comes_back(checkpoint: Path) ->
 
 
 def test_a_model_whose_first_step_does_not_fit_is_not_served(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(self: ModelRunner, batch: Batch) -> list[SampledToken]:
+    def fail(self: ModelRunner, batch: Batch, exchange: None) -> list[SampledToken]:
         raise MemoryError
 
     monkeypatch.setattr(ModelRunner, "_run", fail)

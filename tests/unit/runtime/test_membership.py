@@ -6,7 +6,8 @@ from typing import cast
 
 import pytest
 
-from openmodel_runtime.parallel.exchange import GroupBroken, GroupExchange
+from openmodel_runtime.parallel.exchange import GroupExchange
+from openmodel_runtime.parallel.mailbox import GroupBroken
 from openmodel_runtime.parallel.membership import Membership, NextGroup
 from openmodel_runtime.parallel.step_group import OpenedStep, StepOpening
 

@@ -168,4 +168,5 @@ PYBIND11_MODULE(_cpu, m) {
   m.def("empty", &bindings::empty);
   bindings::define_attention(m);
   bindings::define_experts(m);
+  bindings::define_mailbox(m);
 }

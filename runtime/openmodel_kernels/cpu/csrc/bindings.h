@@ -32,6 +32,7 @@ inline void check(const Tensor& tensor, const char* name, int64_t dims, at::Scal
 // Tells Python of the operations of one kind.
 void define_attention(py::module_& module);
 void define_experts(py::module_& module);
+void define_mailbox(py::module_& module);
 
 }  // namespace bindings
 }  // namespace openmodel
