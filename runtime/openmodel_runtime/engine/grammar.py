@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
-from llguidance import LLMatcher, LLParserLimits, LLTokenizer
+import numpy as np
+from llguidance import LLExecutor, LLMatcher, LLParserLimits, LLTokenizer
+from numpy.typing import NDArray
 
 from openmodel_runtime.errors import InvalidRequest
 
@@ -33,38 +35,50 @@ _MESSAGE_CHARACTERS = 300
 class Mask:
     """The tokens that may come next: one bit a token, least significant bit first."""
 
-    __slots__ = ("bits",)
+    __slots__ = ("_octets",)
 
-    def __init__(self, bits: bytes) -> None:
-        self.bits = bits
+    def __init__(self, octets: NDArray[np.uint8]) -> None:
+        self._octets = octets
 
     def allows(self, token: int) -> bool:
         """True when the token may come next."""
-        return bool(self.bits[token >> 3] >> (token & 7) & 1)
+        return bool(self._octets[token >> 3] >> (token & 7) & 1)
+
+    def ids(self, size: int) -> NDArray[np.int64]:
+        """The tokens below `size` that may come next, in order."""
+        return np.flatnonzero(np.unpackbits(self._octets, bitorder="little")[:size])
 
 
 class GrammarMatcher:
     """Where one completion stands in its grammar. Not thread-safe: one thread at a time asks."""
 
-    def __init__(self, matcher: LLMatcher) -> None:
-        self._matcher = matcher
+    def __init__(self, matcher: LLMatcher, vocab_size: int) -> None:
+        self.inner = matcher
+        self.vocab_size = vocab_size
         self._consumed = 0
 
-    def mask(self, completion: Sequence[int]) -> Mask:
-        """The tokens that may follow the completion, which has grown since it was last asked about, or is the same.
-
-        Raises InvalidRequest when the grammar needs more work for it than one token may take.
-        """
-        self._matcher.consume_tokens(list(completion[self._consumed :]))
+    def follow(self, completion: Sequence[int]) -> None:
+        """Goes on to the end of the completion, which has grown since it was last followed, or is the same."""
+        self.inner.consume_tokens(list(completion[self._consumed :]))
         self._consumed = len(completion)
-        bits = self._matcher.compute_bitmask()
-        _check(self._matcher)
-        return Mask(bits)
+
+    def check(self) -> None:
+        """InvalidRequest when the grammar needed more work for a token than one may take."""
+        _check(self.inner)
 
     def copy(self) -> GrammarMatcher:
         """Another at the grammar's start; this one must be there too."""
         assert self._consumed == 0
-        return GrammarMatcher(self._matcher.deep_copy())
+        return GrammarMatcher(self.inner.deep_copy(), self.vocab_size)
+
+
+def compute_masks(executor: LLExecutor, matchers: Sequence[GrammarMatcher]) -> list[Mask]:
+    """The tokens that may follow in each, in one call: the interpreter's lock is free meanwhile."""
+    octets = 4 * -(-max(matcher.vocab_size for matcher in matchers) // 32)
+    masks = np.zeros((len(matchers), octets), np.uint8)
+    numbered = [(matcher.inner, row) for row, matcher in enumerate(matchers)]
+    executor.unsafe_compute_mask_ptr(numbered, masks.ctypes.data, octets, len(matchers))
+    return [Mask(row) for row in masks]
 
 
 class GrammarCompiler:
@@ -82,8 +96,10 @@ class GrammarCompiler:
             if self._tokenizer is None:
                 self._tokenizer = self._new_tokenizer()
             matcher = LLMatcher(self._tokenizer, grammar, log_level=0, limits=_LIMITS)
+            # What is worked out for the first token is worked out once, not by every copy.
+            matcher.compute_bitmask()
             _check(matcher)
-            self._known[grammar] = GrammarMatcher(matcher)
+            self._known[grammar] = GrammarMatcher(matcher, self._tokenizer.vocab_size)
         self._known.move_to_end(grammar)
         if len(self._known) > _REMEMBERED_GRAMMARS:
             self._known.popitem(last=False)

@@ -38,8 +38,8 @@ def sample(
         eos_token_ids: the model's end tokens, which `min_tokens` holds back.
     """
     return [
-        SampledToken(likeliest[row])
-        if _is_plain(sequence) and (mask is None or mask.allows(likeliest[row]))
+        SampledToken(_best_allowed(logits_SV[row], likeliest[row], mask))
+        if _is_plain(sequence)
         else _sample_one(logits_SV[row], sequence, mask, eos_token_ids)
         for row, (sequence, mask) in enumerate(zip(sequences, masks, strict=True))
     ]
@@ -62,7 +62,7 @@ def _sample_one(logits_V: Tensor, sequence: Sequence, mask: Mask | None, eos_tok
     params = sequence.request.sampling
     adjusted_V = _adjusted(logits_V, sequence, eos_token_ids)
     if mask is not None:
-        adjusted_V[~_allowed(mask, logits_V)] = float("-inf")
+        adjusted_V = _allowed_only(adjusted_V, mask)
     if params.temperature == 0.0:
         token = int(adjusted_V.argmax())
     else:
@@ -98,11 +98,21 @@ def _adjusted(logits_V: Tensor, sequence: Sequence, eos_token_ids: frozenset[int
     return adjusted_V
 
 
-def _allowed(mask: Mask, logits_V: Tensor) -> Tensor:
-    """The mask as booleans, one a logit."""
-    octets = torch.frombuffer(bytearray(mask.bits), dtype=torch.uint8)
-    bits = (octets[:, None] >> torch.arange(8, dtype=torch.uint8)) & 1
-    return bits.bool().flatten()[: logits_V.shape[0]].to(logits_V.device)
+def _allowed_only(logits_V: Tensor, mask: Mask) -> Tensor:
+    """The logits of tokens that may come, and -inf."""
+    ids = torch.from_numpy(mask.ids(logits_V.shape[0])).to(logits_V.device)
+    allowed_V = torch.full_like(logits_V, float("-inf"))
+    allowed_V[ids] = logits_V[ids]
+    return allowed_V
+
+
+def _best_allowed(logits_V: Tensor, likeliest: int, mask: Mask | None) -> int:
+    """The likeliest token that may come; the lowest id wins a tie."""
+    if mask is None or mask.allows(likeliest):
+        return likeliest
+    # A structure often leaves a few tokens: they are looked at, and not the vocabulary.
+    ids = torch.from_numpy(mask.ids(logits_V.shape[0])).to(logits_V.device)
+    return int(ids[logits_V[ids].argmax()])
 
 
 def _candidates(logits_V: Tensor, params: SamplingParams) -> tuple[Tensor, Tensor | None]:

@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from llguidance import LLMatcher
+from llguidance import LLExecutor, LLMatcher
 
 from checkpoints import EOS_ID, VOCABULARY, tiny_tokenizer, write_tiny_llama
-from openmodel_runtime.engine.grammar import GrammarCompiler, GrammarMatcher
+from openmodel_runtime.engine.grammar import GrammarCompiler, GrammarMatcher, Mask, compute_masks
 from openmodel_runtime.errors import InvalidRequest, Unsupported
 from openmodel_runtime.front.structured_outputs import parse_structured_outputs
 from openmodel_runtime.text.vocabulary import grammar_tokenizer
 
 TOKENIZER = tiny_tokenizer()
+EXECUTOR = LLExecutor(1)
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +31,15 @@ def grammar(**wish: Any) -> str:
 
 
 def allowed(matcher: GrammarMatcher, completion: list[int]) -> list[int]:
-    mask = matcher.mask(completion)
+    mask = mask_after(matcher, completion)
     return [token for token in range(VOCABULARY) if mask.allows(token)]
+
+
+def mask_after(matcher: GrammarMatcher, completion: list[int]) -> Mask:
+    matcher.follow(completion)
+    (mask,) = compute_masks(EXECUTOR, [matcher])
+    matcher.check()
+    return mask
 
 
 def wander(matcher: GrammarMatcher, seed: int, limit: int = 400) -> list[int]:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -35,7 +36,7 @@ def test_greedy_takes_the_best() -> None:
 
 
 def test_a_mask_says_what_may_come() -> None:
-    odd, last = Mask(bytes([0b1010])), Mask(bytes([0b1000]))
+    odd, last = (Mask(np.array([bits], np.uint8)) for bits in (0b1010, 0b1000))
     assert choose(temperature=0.0, mask=odd).token == 1
     assert choose(temperature=0.0, mask=last).token == 3
     assert {choose(mask=odd, seed=seed).token for seed in range(200)} == {1, 3}

@@ -8,8 +8,9 @@ from typing import Any
 
 import mistral_common
 import pytest
+from llguidance import LLExecutor
 
-from openmodel_runtime.engine.grammar import GrammarCompiler
+from openmodel_runtime.engine.grammar import GrammarCompiler, compute_masks
 from openmodel_runtime.errors import CheckpointError, InvalidRequest
 from openmodel_runtime.front.structured_outputs import parse_structured_outputs
 from openmodel_runtime.text.conversation import Conversation
@@ -94,15 +95,18 @@ def test_a_grammar_follows_its_tokens(folder: Path, text: TextModel) -> None:
     tokenizer: Any = text
     vocabulary = 131072
     compiler = GrammarCompiler(lambda: grammar_tokenizer(folder, vocabulary, frozenset({EOS})))
+    executor = LLExecutor(1)
     matcher = compiler.compile(parse_structured_outputs("structured_outputs", {"json_object": True}))
     ids = tokenizer._tokenizer.encode(
         json.dumps({"name": "世界", "n": [1, 2]}, ensure_ascii=False), bos=False, eos=False
     )
     for at, token in enumerate(ids):
-        mask = matcher.mask(ids[:at])
+        matcher.follow(ids[:at])
+        (mask,) = compute_masks(executor, [matcher])
         assert mask.allows(token)
         assert not mask.allows(EOS)
-    assert matcher.mask(ids).allows(EOS)
+    matcher.follow(ids)
+    assert compute_masks(executor, [matcher])[0].allows(EOS)
 
 
 @pytest.mark.parametrize("content", [b"{", b"{}", b'{"config": {}, "vocab": []}', b'{"config": 3, "vocab": 4}'])
