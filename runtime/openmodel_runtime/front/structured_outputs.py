@@ -20,11 +20,7 @@ MAX_GRAMMAR_CHARACTERS = 1 << 16
 
 def parse_structured_outputs(name: str, value: Any) -> str:
     """The grammar; InvalidRequest and Unsupported name what is wrong with `value`, a JSON object or its text."""
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError) as error:
-            raise InvalidRequest(f"{name} is not JSON: {error}") from None
+    value = _of_json(name, value)
     if not isinstance(value, dict):
         raise InvalidRequest(f"{name} must be an object with one of {', '.join(_KINDS)}")
     for key in value:
@@ -45,6 +41,16 @@ def parse_structured_outputs(name: str, value: Any) -> str:
     return grammar
 
 
+def _of_json(name: str, value: Any) -> Any:
+    """What a text says, for callers who send JSON as text."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequest(f"{name} is not JSON: {error}") from None
+
+
 def _whitespace(name: str, value: Mapping[str, Any]) -> dict[str, Any]:
     """llguidance's options for what may stand between the parts of JSON."""
     options: dict[str, Any] = {}
@@ -61,11 +67,7 @@ def _whitespace(name: str, value: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _json(name: str, value: Any, whitespace: dict[str, Any]) -> str:
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError) as error:
-            raise InvalidRequest(f"{name} is not JSON: {error}") from None
+    value = _of_json(name, value)
     if not isinstance(value, dict):
         raise InvalidRequest(f"{name} must be a JSON schema, an object, not {value!r}")
     return LLMatcher.grammar_from_json_schema(value, overrides=whitespace or None)  # type: ignore[arg-type]
