@@ -1,8 +1,7 @@
 """From checkpoint files to a model with its weights.
 
 Every tensor of the checkpoint must have a place and every parameter must be filled; what is missing, odd or of another
-shape is named. Weights are copied out of the mapped files and packed one at a time, so there is never a second copy of
-the model.
+shape is named. Weights are read and packed one at a time, so there is never a second copy of the model.
 """
 
 from __future__ import annotations
@@ -109,21 +108,24 @@ def _take_weights(
     for part in parts:
         by_weight[part.parameter].append(part)
     with ExitStack() as stack:
-        files = {file: stack.enter_context(safe_open(file, framework="pt")) for file in _files(parts, entries)}
+        files: dict[Path, Any] = {}
+
+        def opened(file: Path) -> Any:
+            # Only where something is not read directly: opening reads the whole header again.
+            if file not in files:
+                files[file] = stack.enter_context(safe_open(file, framework="pt"))
+            return files[file]
+
         for name, weight in weights.items():
             tensor = weight.allocate()
             for part in by_weight[name]:
                 target = tensor[part.index or ...]
                 if part.make is None and read_into(target, entries[part.name], part.source):
                     continue
-                read = [_read(files[entries[source].file], source, part) for source in part.names]
+                read = [_read(opened(entries[source].file), source, part) for source in part.names]
                 _fill(target, _make(part, read), part)
             weight.take(tensor)
             yield name, tensor
-
-
-def _files(parts: list[WeightPart], entries: dict[str, TensorEntry]) -> list[Path]:
-    return sorted({entries[name].file for part in parts for name in part.names})
 
 
 def _read(file: Any, name: str, part: WeightPart) -> Tensor:

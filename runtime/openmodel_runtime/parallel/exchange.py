@@ -79,7 +79,7 @@ class GroupExchange:
         rank_UK = routes.rank_PE[self._owner_U[:, None], experts_UK]
         mine_UK = rank_UK == self._rank
         token_R = mine_UK.nonzero()[0]
-        slot_R = routes.slot_PE[self._owner_U[:, None], experts_UK][mine_UK]
+        slot_R = routes.slot_PE[self._owner_U[token_R], experts_UK[mine_UK]]
         device = x_TD.device
         rows_RD = compute(
             gathered_UD.index_select(0, torch.from_numpy(token_R).to(device)),

@@ -73,6 +73,9 @@ class Membership:
 
     def abandon(self) -> None:
         """The group has lost a member: whoever waits for it waits no longer. May be called in any thread."""
+        # The next one first: the engine may go over to it meanwhile, and would wait there for a member that has gone.
+        if (group := self._next) is not None:
+            group.exchange.stop()
         if (exchange := self.exchange) is not None:
             exchange.stop()
 

@@ -1,9 +1,9 @@
 """Keeps the ranks of a pod running, and says whether they are there.
 
 A rank that dies is replaced while the others go on (`RankGroup`). When none is left, all are started again without the
-pod, after a pause that doubles with each time in a row. A rank that says
-that its model can not be served ends the whole runtime: starting again would not help. So does one that dies again and
-again before it has loaded: whoever started the runtime must see that.
+pod, after a pause that doubles with each time in a row. A rank that says that its model can not be served ends the
+whole runtime: starting again would not help. So does one that dies again and again before it has loaded: whoever
+started the runtime must see that.
 """
 
 from __future__ import annotations

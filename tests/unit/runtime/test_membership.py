@@ -20,6 +20,9 @@ class Exchange:
         self.told: list[StepOpening] = []
         self.broken = False
 
+    def stop(self) -> None:
+        self.broken = True
+
     def open(self, told: StepOpening) -> OpenedStep:
         if self.broken:
             raise GroupBroken("gone")
@@ -100,6 +103,21 @@ def test_a_group_that_breaks_when_the_next_is_prepared_is_no_loss(exchange: Exch
     assert not group.open(1)
     assert group.open(1)
     assert entered == [2]
+
+
+def test_when_a_member_is_lost_the_next_group_is_not_waited_for_either(exchange: Exchange) -> None:
+    group, after, last, entered = group_of(exchange), Exchange(), Exchange(), list[int]()
+    group.prepare(2)
+    group.offer(next_group(2, after, entered))
+    group.abandon()
+    assert (exchange.broken, after.broken) == (True, True)
+    assert not group.open(1)
+    assert not group.open(1)
+    assert group.exchange is None
+    group.prepare(3)
+    group.offer(next_group(3, last, entered))
+    assert group.open(1)
+    assert entered == [2, 3]
 
 
 def test_only_the_newest_group_is_entered(exchange: Exchange) -> None:
