@@ -1,7 +1,7 @@
-"""Generates protos/openmodel_protos from protos/*.proto.
+"""Generates protos/openmodel_protos from the .proto files in protos.
 
 Knows the one thing protoc does not do: the descriptors keep the bare file names that tritonclient registers
-(`grpc_service.proto`), while the Python modules live in the package `openmodel_protos`; so the imports between
+(`grpc_service.proto`), while all Python modules live in the package `openmodel_protos`; so the imports between
 generated modules are rewritten. Run by hand after a change; a contract test compares its output with what is committed.
 """
 
@@ -18,12 +18,12 @@ from grpc_tools import protoc
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ROOT / "protos"
 TARGET = SOURCES / "openmodel_protos"
-_IMPORT = re.compile(r"^import (\w+_pb2)( as \w+)?$", re.MULTILINE)
+_IMPORT = re.compile(r"^(?:from [\w.]+ )?import (\w+_pb2)( as \w+)?$", re.MULTILINE)
 
 
 def generate(target: Path) -> list[Path]:
     """Writes the generated modules into `target` and returns their paths."""
-    protos = sorted(path.name for path in SOURCES.glob("*.proto"))
+    protos = sorted(str(path.relative_to(SOURCES)) for path in SOURCES.rglob("*.proto"))
     with tempfile.TemporaryDirectory() as scratch:
         code = protoc.main(
             [
@@ -39,12 +39,13 @@ def generate(target: Path) -> list[Path]:
         if code != 0:
             raise SystemExit(code)
         written = []
-        for module in sorted(Path(scratch).iterdir()):
+        for module in sorted(Path(scratch).rglob("*.py*")):
+            text = module.read_text()
             # A module without services has no use for an empty gRPC module.
-            if module.stem.endswith("_pb2_grpc") and "service" not in module.stem:
+            if module.stem.endswith("_pb2_grpc") and "_to_server(" not in text:
                 continue
             path = target / module.name
-            path.write_text(_package_imports(module.read_text()))
+            path.write_text(_package_imports(text))
             written.append(path)
     return written
 

@@ -35,12 +35,29 @@ class EngineConfig:
     """Threads that the rank computes with."""
     kernels: str = "auto"
     """Backend that computes; `auto` takes the best that the machine has."""
-    expert_parallel_size: int = 1
-    """Ranks that share the experts."""
-    redundant_experts: int = 0
-    """Copies of experts in each layer beside the first."""
     check_kernels: bool = False
     """Whether to try at start that the kernels give a row the same bits in any company."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupConfig:
+    """Settings of the ranks that share the experts."""
+
+    size: int = 1
+    """Ranks that a group starts with; one that runs has as many as come to it."""
+    redundant_experts: int = 0
+    """Copies of experts in each layer beside the first."""
+    ranks_per_pod: int = 1
+    pod: int = 0
+    """Number of this pod among those of the group."""
+    peers: str = ""
+    """Host of a pod of the group, with `{pod}` for its number; "" when the group has this pod alone."""
+    address: str = ""
+    """Under which other pods reach this one."""
+    peer_port: int = 8004
+    """On which the pods of a group hear each other."""
+    settings: Path | None = None
+    """JSON file whose `expert` and `redundantExperts` go before what is here, and may change."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +70,9 @@ class GroupMember:
     epoch: int
     """Its number: groups of one model follow one another."""
     store: str
-    """File that is the memory in which the ranks of a pod meet; a new one for each group."""
+    """Where they meet, new for each group: a file that is their memory, or HOST:PORT of the first rank."""
+    address: str = ""
+    """Under which ranks of other pods reach this one's; "" when one pod has them all."""
 
 
 @dataclass(frozen=True, kw_only=True)

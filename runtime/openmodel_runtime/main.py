@@ -15,17 +15,17 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from openmodel_runtime.config import DTYPES, KERNELS, QUANTIZATIONS, EngineConfig, ServerConfig
+from openmodel_runtime.config import DTYPES, KERNELS, QUANTIZATIONS, EngineConfig, GroupConfig, ServerConfig
 from openmodel_runtime.errors import EXIT_START_FAILED, StartError
 from openmodel_runtime.front.run import serve
+from openmodel_runtime.group.supervisor import RankKeepsDying
 from openmodel_runtime.log import configure_logging
-from openmodel_runtime.rank.supervisor import RankKeepsDying
 
 _log = logging.getLogger("openmodel_runtime")
 
 
-def parse_flags(arguments: Sequence[str]) -> tuple[ServerConfig, EngineConfig]:
-    """Both configurations; a wrong flag ends the process with usage."""
+def parse_flags(arguments: Sequence[str]) -> tuple[ServerConfig, EngineConfig, GroupConfig]:
+    """All configurations; a wrong flag ends the process with usage."""
     parser = argparse.ArgumentParser(
         prog="openmodel-runtime",
         description="Serves a Hugging Face checkpoint folder over gRPC (Open Inference Protocol v2).",
@@ -46,8 +46,14 @@ def parse_flags(arguments: Sequence[str]) -> tuple[ServerConfig, EngineConfig]:
     parser.add_argument("--max-num-seqs", type=_positive, default=EngineConfig.max_num_seqs)
     parser.add_argument("--max-num-batched-tokens", type=_positive, default=EngineConfig.max_num_batched_tokens)
     parser.add_argument("--memory-utilization", type=float, default=EngineConfig.memory_utilization)
-    parser.add_argument("--expert-parallel-size", type=_positive, default=EngineConfig.expert_parallel_size)
-    parser.add_argument("--redundant-experts", type=int, default=EngineConfig.redundant_experts)
+    parser.add_argument("--expert-parallel-size", type=_positive, default=GroupConfig.size)
+    parser.add_argument("--redundant-experts", type=int, default=GroupConfig.redundant_experts)
+    parser.add_argument("--ranks-per-pod", type=_positive, help="of those here (default: all)")
+    parser.add_argument("--peers", default=GroupConfig.peers, metavar="HOST", help="of a pod, {pod} for its number")
+    parser.add_argument("--pod", type=int, default=GroupConfig.pod, metavar="NUMBER", help="of this pod")
+    parser.add_argument("--address", default=GroupConfig.address, help="under which other pods reach this one")
+    parser.add_argument("--peer-port", type=int, default=GroupConfig.peer_port)
+    parser.add_argument("--group-settings", type=Path, metavar="FILE", help="JSON: expert, redundantExperts")
     parser.add_argument("--threads", type=_positive, help="threads of a rank (default: all cores, shared by the ranks)")
     parser.add_argument("--prefix-caching", action=argparse.BooleanOptionalAction, default=EngineConfig.prefix_caching)
     parser.add_argument("--kernels", choices=KERNELS, default=EngineConfig.kernels, help="what computes")
@@ -67,6 +73,7 @@ def parse_flags(arguments: Sequence[str]) -> tuple[ServerConfig, EngineConfig]:
         settle_seconds=flags.settle_seconds,
         termination_message_path=flags.termination_message_path,
     )
+    ranks_per_pod = flags.ranks_per_pod or flags.expert_parallel_size
     engine = EngineConfig(
         dtype=flags.dtype,
         quantization=flags.quantization,
@@ -75,13 +82,25 @@ def parse_flags(arguments: Sequence[str]) -> tuple[ServerConfig, EngineConfig]:
         max_num_batched_tokens=flags.max_num_batched_tokens,
         memory_utilization=flags.memory_utilization,
         prefix_caching=flags.prefix_caching,
-        expert_parallel_size=flags.expert_parallel_size,
-        redundant_experts=flags.redundant_experts,
-        threads=flags.threads or max(1, len(os.sched_getaffinity(0)) // flags.expert_parallel_size),
+        threads=flags.threads or max(1, len(os.sched_getaffinity(0)) // ranks_per_pod),
         kernels=flags.kernels,
         check_kernels=flags.check_kernels,
     )
-    return server, engine
+    group = GroupConfig(
+        size=flags.expert_parallel_size,
+        redundant_experts=flags.redundant_experts,
+        ranks_per_pod=ranks_per_pod,
+        pod=flags.pod,
+        peers=flags.peers,
+        address=flags.address,
+        peer_port=flags.peer_port,
+        settings=flags.group_settings,
+    )
+    if group.peers and not group.address:
+        parser.error("--peers needs --address")
+    if not group.peers and ranks_per_pod != group.size:
+        parser.error("--ranks-per-pod: a group of several pods needs --peers")
+    return server, engine, group
 
 
 def _positive(text: str) -> int:
@@ -94,9 +113,9 @@ def _positive(text: str) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point."""
     configure_logging()
-    server, engine = parse_flags(sys.argv[1:] if arguments is None else arguments)
+    server, engine, group = parse_flags(sys.argv[1:] if arguments is None else arguments)
     try:
-        asyncio.run(serve(server, engine))
+        asyncio.run(serve(server, engine, group))
     except StartError as error:
         _log.error("%s: %s", error.reason, error)
         _tell_kubelet(server.termination_message_path, error)

@@ -2,6 +2,7 @@
 
 A group of ranks with a thread each beside one rank with as many threads, in turn in one run. Then one of two ranks is
 killed while streams run, once with its experts to be read from disk, once with copies of all of them on the other.
+Last, a group of several pods grows and shrinks while streams run.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import signal
 import statistics
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ _STREAMS = 32
 _KILL_STREAMS = 16
 # Every stream has had so many responses when a rank is killed.
 _BEFORE = 8
+_RESHARD_TOKENS = 350
+_NETWORK = "127.77.1"
 
 
 def main() -> None:
@@ -46,7 +49,10 @@ def main() -> None:
         kills[name], through = _kill(checkpoint, prompts, redundant)
         lines[name] = {"tokens/s": through.tokens_over_time(0.25)}
         print(f"{name}: {kills[name]}", flush=True)
-    print(write_result("experts", [], scaling=scaling, **kills))
+    resharding, through = _reshard(checkpoint, prompts)
+    lines["reshard 2, 4, 3, 2"] = {"tokens/s": through.tokens_over_time(0.25)}
+    print(f"reshard: {resharding}", flush=True)
+    print(write_result("experts", [], scaling=scaling, **kills, reshard=resharding))
     print(plot_lines("experts", lines, "seconds", "tokens/s, all streams", log=False))
 
 
@@ -109,6 +115,56 @@ def _kill(checkpoint: Path, prompts: PromptSource, redundant: int) -> tuple[dict
         "of_the_killed_rank": len(through.streams) - len(survivors),
         "errors": sum(stream.tokens < 96 for stream in survivors),
         "wrong_tokens": sum(stream.text not in expected for stream in survivors),
+    }, through
+
+
+def _reshard(checkpoint: Path, prompts: PromptSource) -> tuple[dict[str, Any], Through]:
+    """A group of two pods grows to four, shrinks to three, to two; streams of the first, beside an undisturbed run.
+
+    The pods are processes of this machine, each at an address of its own.
+    """
+    taken = [prompt.text for prompt in prompts.take(_KILL_STREAMS)]
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+
+        def pod(number: int, size: int) -> RuntimeProcess:
+            flags = [
+                *("--ranks-per-pod=1", f"--pod={number}", f"--peers={_NETWORK}.{{pod}}"),
+                *(f"--address={_NETWORK}.{number}", "--drain-seconds=5"),
+            ]
+            process = RuntimeProcess(
+                checkpoint,
+                folder / f"log-{number}-{size}",
+                threads=1,
+                max_streams=_STREAMS,
+                max_tokens=512,
+                ranks=size,
+                more_flags=flags,
+            )
+            return stack.enter_context(process)
+
+        pods = {number: pod(number, 2) for number in range(2)}
+        for each in pods.values():
+            each.wait_until_ready()
+        undisturbed = run_through(pods[0].address, taken, _RESHARD_TOKENS, _BEFORE, lambda: None)
+
+        def reshard() -> None:
+            pods.update({number: pod(number, 4) for number in (2, 3)})
+            for each in (pods[2], pods[3]):
+                each.wait_until_ready()
+            for number in (3, 2):
+                pods[number].end()
+
+        through = run_through(pods[0].address, taken, _RESHARD_TOKENS, _BEFORE, reshard)
+    expected = {stream.text for stream in undisturbed.streams}
+    return {
+        "longest_gap_s": max(stream.longest_gap(through.happened) for stream in through.streams),
+        "longest_gap_undisturbed_s": max(stream.longest_gap(undisturbed.happened) for stream in undisturbed.streams),
+        "streams": len(through.streams),
+        "errors": sum(stream.tokens < _RESHARD_TOKENS for stream in through.streams),
+        "wrong_tokens": sum(stream.text not in expected for stream in through.streams),
+        "seconds": through.settled - through.happened,
+        "all_streams_went_through_it": all(stream.times[-1] > through.settled for stream in through.streams),
     }, through
 
 

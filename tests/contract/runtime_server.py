@@ -49,7 +49,7 @@ class RuntimeServer:
     def __init__(self, model: Path, scratch: Path, flags: Sequence[str] = (), path_first: Path | None = None) -> None:
         self.log = scratch / "log"
         self.termination_message = scratch / "termination-message"
-        self.port, self.metrics_port, self.health_port = _free_ports(3)
+        self.port, self.metrics_port, self.health_port = free_ports(3)
         command = [
             *(sys.executable, "-m", "openmodel_runtime"),
             *(f"--model={model}", f"--name={MODEL}", f"--version={VERSION}", "--host=127.0.0.1"),
@@ -167,7 +167,7 @@ def process_state(pid: int) -> str:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     # Below the ports that outgoing connections get, and held at the same time so that they differ.
     held: list[socket.socket] = []
     while len(held) < count:

@@ -24,24 +24,31 @@ def test_the_runtime_takes_the_flags_that_the_operator_writes() -> None:
             "prefixCaching": False,
         },
         resources={"requests": {"cpu": 6}},
-        parallelism={"expert": 2, "redundantExperts": 1},
+        parallelism={"expert": 4, "ranksPerPod": 2},
         rollout={"drainSeconds": 30},
     )
-    template = with_revision(pod_template(IDENTITY, spec, IMAGE), "abc", 0)
-    server, engine = parse_flags(template["spec"]["containers"][0]["args"])
+    template = with_revision(pod_template(IDENTITY, spec, IMAGE), "mixtral", "abc", 0)
+    arguments = [
+        # The kubelet puts in what the environment says.
+        argument.replace("$(POD_INDEX)", "3").replace("$(POD_IP)", "10.0.0.7")
+        for argument in template["spec"]["containers"][0]["args"]
+    ]
+    server, engine, group = parse_flags(arguments)
     assert str(server.model_path) == names.MODEL_PATH
     assert (server.model_name, server.model_version, server.drain_seconds) == ("mixtral", "abc", 30.0)
     assert str(server.termination_message_path) == "/dev/termination-log"
     assert (engine.dtype, engine.max_model_len, engine.max_num_seqs, engine.threads) == ("float32", 512, 7, 3)
     assert (engine.max_num_batched_tokens, engine.memory_utilization) == (99, 0.5)
-    assert (engine.expert_parallel_size, engine.redundant_experts) == (2, 1)
+    assert (group.ranks_per_pod, group.pod, group.address) == (2, 3, "10.0.0.7")
+    assert group.peers.format(pod=0) == "mixtral-abc-0-0.mixtral-abc-0"
+    assert str(group.settings) == f"{names.GROUP_PATH}/{names.GROUP_SETTINGS}"
     assert not engine.prefix_caching
 
 
 def test_defaults_are_the_same_on_both_sides() -> None:
-    template = with_revision(pod_template(IDENTITY, a_spec(), IMAGE), "abc", 0)
-    _, engine = parse_flags(template["spec"]["containers"][0]["args"])
-    _, plain = parse_flags(["--model=/x", "--threads=1"])
+    template = with_revision(pod_template(IDENTITY, a_spec(), IMAGE), "mixtral", "abc", 0)
+    _, engine, _ = parse_flags(template["spec"]["containers"][0]["args"])
+    _, plain, _ = parse_flags(["--model=/x", "--threads=1"])
     assert engine == plain
 
 

@@ -21,7 +21,7 @@ from openmodel_runtime.checkpoint.config_fields import ConfigFields, read_json
 from openmodel_runtime.config import GroupMember
 from openmodel_runtime.models.registry import read_model_config
 from openmodel_runtime.parallel.exchange import GroupExchange
-from openmodel_runtime.parallel.mailbox import Mailbox
+from openmodel_runtime.parallel.meeting import open_mailbox
 from openmodel_runtime.parallel.placement import plan_placement
 from openmodel_runtime.parallel.step_group import StepOpening
 
@@ -69,7 +69,7 @@ def compute(job: Job, kernels: CpuKernels) -> Tensor:
     experts = read_model_config(ConfigFields(read_json(job.folder / "config.json"))).experts
     assert experts is not None
     placement = plan_placement(sorted(experts.layers), experts.count, job.member.size, job.redundant)
-    mailbox = Mailbox(job.member)
+    mailbox = open_mailbox(job.member)
     mailbox.meet()
     exchange = GroupExchange(mailbox, placement, experts.count)
     model = load(job.folder, kernels, torch.bfloat16, slots=placement.of_rank(job.member.rank))

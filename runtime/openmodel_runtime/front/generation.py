@@ -16,9 +16,9 @@ from openmodel_runtime.front.back_pressure import Places
 from openmodel_runtime.front.completion import MAX_PIECE_TOKENS, Completion, Piece, join_pieces
 from openmodel_runtime.front.parse import InferRequest
 from openmodel_runtime.front.statistics import RequestTimer
-from openmodel_runtime.rank.group_client import GroupClient, RequestId
+from openmodel_runtime.group.group_client import GroupClient, RequestId
+from openmodel_runtime.group.supervisor import RankSupervisor
 from openmodel_runtime.rank.messages import Loaded
-from openmodel_runtime.rank.supervisor import RankSupervisor
 from openmodel_runtime.request import TokenOutput
 from openmodel_runtime.text.text_model import TextModel, open_text_model
 

@@ -8,22 +8,25 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+from contextlib import suppress
 
 from openmodel_runtime.checkpoint.model_card import card_license
-from openmodel_runtime.config import EngineConfig, ServerConfig
+from openmodel_runtime.config import EngineConfig, GroupConfig, ServerConfig
 from openmodel_runtime.front.generation import Generator
 from openmodel_runtime.front.health import Health
 from openmodel_runtime.front.inference import Inference
 from openmodel_runtime.front.server import SERVICE, Front
 from openmodel_runtime.front.servicer import InferenceServicer
 from openmodel_runtime.front.statistics import Statistics
-from openmodel_runtime.rank.supervisor import RankSupervisor
+from openmodel_runtime.group.peers import NoPeers, PeerStreams
+from openmodel_runtime.group.supervisor import RankSupervisor
 from openmodel_runtime.telemetry.metrics import RuntimeMetrics
 
 _log = logging.getLogger(__name__)
+_HAND_OVER_SECONDS = 10.0
 
 
-async def serve(server: ServerConfig, engine: EngineConfig) -> None:
+async def serve(server: ServerConfig, engine: EngineConfig, group: GroupConfig) -> None:
     """Serves until SIGTERM or SIGINT; StartError when the model can not be served."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
@@ -31,7 +34,8 @@ async def serve(server: ServerConfig, engine: EngineConfig) -> None:
         loop.add_signal_handler(number, stop.set)
     metrics = RuntimeMetrics(server.model_name)
     health = Health(("", SERVICE, server.model_name))
-    rank = RankSupervisor(server.model_path, engine, on_ready=health.set_ready, metrics=metrics)
+    peers = PeerStreams(group, server.model_version) if group.peers else NoPeers()
+    rank = RankSupervisor(server.model_path, engine, group, peers, on_ready=health.set_ready, metrics=metrics)
     statistics = Statistics(sink=metrics)
     generator = Generator(server.model_path, rank, server.max_waiting_requests)
     inference = Inference(server.model_name, server.model_version, generator, statistics)
@@ -54,7 +58,10 @@ async def serve(server: ServerConfig, engine: EngineConfig) -> None:
         if running.done():
             await running
         _log.info("draining: %d requests under way", generator.under_way)
+        rank.drain()
         await front.drain(server.settle_seconds, server.drain_seconds)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(rank.hand_over(), _HAND_OVER_SECONDS)
     finally:
         for task in (running, stopping):
             task.cancel()

@@ -23,7 +23,7 @@ from openmodel_runtime.front.inference import Inference
 from openmodel_runtime.front.respond import message_of
 from openmodel_runtime.front.statistics import Statistics
 from openmodel_runtime.front.stream import GRPC_ERROR_KEY, InferStream
-from openmodel_runtime.rank.supervisor import RankSupervisor
+from openmodel_runtime.group.supervisor import RankSupervisor
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Request = TypeVar("Request")

@@ -45,6 +45,8 @@ class GroupExchange:
         self._rows: list[int] = []
         self._owner_U: Integers = np.empty(0, np.int64)
         self._first = 0
+        self.waiting = False
+        """True while others are waited for."""
 
     def open(self, told: StepOpening) -> OpenedStep:
         """Begins a step: tells the others what this rank has."""
@@ -101,7 +103,9 @@ class GroupExchange:
         out_XD = rows_XD.new_empty((int(sum(receive)), rows_XD.shape[1]))
         arriving = _slices(receive)
         out_XD[arriving[self._rank]] = rows_XD[send[self._rank]]
+        self.waiting = True
         self._mailbox.swap([rows_XD[part] for part in send], [out_XD[part] for part in arriving])
+        self.waiting = False
         return out_XD
 
 

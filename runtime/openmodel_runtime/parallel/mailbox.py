@@ -1,50 +1,33 @@
-"""How the ranks of one pod hand each other rows: through memory that they share (decision 13 has the figures).
-
-A wait for another rank ends when the rows are there, or when somebody in this process says that they will not come:
-the other side of a piece of memory can not break by itself.
-"""
+"""How the ranks of an epoch hand each other rows, whatever carries them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
+from typing import Protocol
 
-import torch
 from torch import Tensor
-
-from openmodel_kernels.cpu import _cpu
-from openmodel_runtime.config import GroupMember
 
 
 class GroupBroken(Exception):
     """A rank of the group has gone: no exchange of this group will come to an end any more."""
 
 
-class Mailbox:
-    """One rank's end of the memory of a group."""
+class Mailbox(Protocol):
+    """One rank's end of an epoch."""
 
-    def __init__(self, member: GroupMember) -> None:
-        """Opens the memory, which is zeros until somebody writes to it."""
-        self.rank = member.rank
-        self.ranks = member.size
-        size = _cpu.mailbox_bytes(member.size)
-        # Made of the right size and zeros by whoever comes first.
-        self._memory = torch.from_file(member.store, shared=True, size=size, dtype=torch.uint8)
-        self._stop = torch.zeros(1, dtype=torch.int32)
-        self._path = Path(member.store)
+    rank: int
+    """Its place in the epoch."""
+    ranks: int
+    """Of the epoch."""
+
+    def meet(self) -> None:
+        """Waits until all ranks of the epoch are there; GroupBroken when it was stopped before."""
+
+    def swap(self, out: Sequence[Tensor], into: Sequence[Tensor]) -> None:
+        """Hands `out` to the ranks and fills `into` from them, a tensor for each; this rank's own are left alone.
+
+        All tensors are rows of one width and dtype. GroupBroken when a rank has gone, or when it was stopped.
+        """
 
     def stop(self) -> None:
         """Ends all waiting, now and later; may be called in any thread."""
-        self._stop.fill_(1)
-
-    def meet(self) -> None:
-        """Waits until all ranks have opened the memory; GroupBroken when it was stopped before."""
-        if not _cpu.meet(self._memory, self.ranks, self.rank, self._stop):
-            raise GroupBroken("not all ranks came")
-        # Nobody else is to open it.
-        self._path.unlink(missing_ok=True)
-
-    def swap(self, out: Sequence[Tensor], into: Sequence[Tensor]) -> None:
-        """Hands `out` to the ranks and fills `into` from them, a tensor for each; this rank's own are left alone."""
-        if not _cpu.swap(self._memory, self.rank, list(out), list(into), self._stop):
-            raise GroupBroken("a rank has gone")

@@ -23,7 +23,8 @@ class NextGroup:
     """A group that this rank is ready to step with."""
 
     epoch: int
-    exchange: GroupExchange
+    exchange: GroupExchange | None
+    """None: it steps with nobody."""
     enter: Callable[[], None]
     """Puts the experts of this epoch in place."""
 
@@ -50,9 +51,21 @@ class Membership:
         """True when no step is to be taken before something comes."""
         return self.exchange is None or self._resting
 
+    @property
+    def exchanging(self) -> bool:
+        """True while it waits for others; may be asked in any thread."""
+        exchange = self.exchange
+        return exchange is not None and exchange.waiting
+
     def ring(self, bell: int) -> None:
-        """Some rank has work: this one takes part in the steps from now on."""
-        self._bell = max(self._bell, bell)
+        """Some rank has work: this one takes part in the steps from now on, if it has not done so since that call."""
+        if bell > self._bell:
+            self._bell = bell
+            self._resting = False
+
+    def wake(self, bell: int) -> None:
+        """This rank has work."""
+        self.ring(bell)
         self._resting = False
 
     def expect(self, requests: int) -> None:
@@ -74,7 +87,7 @@ class Membership:
     def abandon(self) -> None:
         """The group has lost a member: whoever waits for it waits no longer. May be called in any thread."""
         # The next one first: the engine may go over to it meanwhile, and would wait there for a member that has gone.
-        if (group := self._next) is not None:
+        if (group := self._next) is not None and group.exchange is not None:
             group.exchange.stop()
         if (exchange := self.exchange) is not None:
             exchange.stop()

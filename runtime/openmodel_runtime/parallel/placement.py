@@ -122,7 +122,7 @@ def evolve(held: Mapping[int, Sequence[Slots]], experts: int, redundant: int = 0
 
 
 def _evolved(held: Sequence[Slots], experts: int, total: int) -> tuple[Slots, ...]:
-    """What is missing goes to the emptiest; then the fullest give to the emptiest, until they differ by one."""
+    """What is missing goes to the emptiest, what is too much comes from the fullest; then those give to these."""
     slots = [list(rank) for rank in held]
     copies = [sum(expert in rank for rank in slots) for expert in range(experts)]
     for expert in sorted(range(experts), key=lambda expert: copies[expert]):
@@ -131,6 +131,13 @@ def _evolved(held: Sequence[Slots], experts: int, total: int) -> tuple[Slots, ..
         if wanted and free:
             min(free, key=len).append(expert)
             copies[expert] += 1
+    while sum(copies) > total:
+        rank, expert = max(
+            ((rank, expert) for rank in slots for expert in rank if copies[expert] > 1),
+            key=lambda copy: (len(copy[0]), copies[copy[1]]),
+        )
+        rank.remove(expert)
+        copies[expert] -= 1
     while len(fullest := max(slots, key=len)) - len(emptiest := min(slots, key=len)) > 1:
         given = next(expert for expert in reversed(fullest) if expert not in emptiest)
         fullest.remove(given)

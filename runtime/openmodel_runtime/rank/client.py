@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import socket
 import sys
 from collections.abc import Callable
@@ -18,8 +19,11 @@ from openmodel_runtime.errors import RequestError, Unavailable
 from openmodel_runtime.rank.messages import (
     LENGTH_BYTES,
     Abort,
+    Fit,
     FromRank,
     Loaded,
+    Ping,
+    Pong,
     Regroup,
     Regrouped,
     Ring,
@@ -28,6 +32,7 @@ from openmodel_runtime.rank.messages import (
     StepDone,
     Submit,
     ToRank,
+    WeightsRead,
     body_length,
     decode_from_rank,
     encode,
@@ -37,6 +42,11 @@ from openmodel_runtime.request import GenerateRequest, SamplingParams, TokenOutp
 _RANK_ENDED = "the rank that served this request ended; send the request again"
 # A rank closes its socket when it ends; one that stays after that is killed.
 _EXIT_SECONDS = 10.0
+_PING_SECONDS = 1.0
+_UNANSWERED_PINGS = 5
+# A step of prompts through a large model on few processors takes many seconds.
+_LONGEST_STEP_SECONDS = 300.0
+_log = logging.getLogger(__name__)
 
 
 class TokenSink(Protocol):
@@ -56,12 +66,14 @@ class RankClient:
         self._ids = itertools.count(1)
         self._requests: dict[int, TokenSink] = {}
         self._ended = False
+        self._unanswered = 0
+        self._step_seconds = 0.0
         self._process: asyncio.subprocess.Process | None = None
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
 
-    async def start(self, message: Start) -> Loaded | StartFailed | None:
-        """Starts the process and waits for its model; None when it died before it said anything."""
+    async def start(self, message: Start) -> WeightsRead | StartFailed | None:
+        """Starts the process and waits until it has read its weights; None when it died before it said anything."""
         ours, theirs = socket.socketpair()
         try:
             self._process = await asyncio.create_subprocess_exec(
@@ -76,6 +88,12 @@ class RankClient:
         self._reader, self._writer = await asyncio.open_connection(sock=ours)
         self._send(message)
         answer = await self._receive()
+        return answer if isinstance(answer, WeightsRead | StartFailed) else None
+
+    async def fit(self, message: Fit) -> Loaded | StartFailed | None:
+        """Says how to divide what is left of the memory, and waits until the model can run; None when it died."""
+        self._send(message)
+        answer = await self._receive()
         return answer if isinstance(answer, Loaded | StartFailed) else None
 
     @property
@@ -85,9 +103,14 @@ class RankClient:
         return self._process.pid
 
     async def serve(self, on_step: Callable[[StepDone], None], on_regrouped: Callable[[int], None]) -> None:
-        """Passes tokens on until the rank is gone."""
+        """Passes tokens on until the rank is gone. One that hangs is ended."""
+        watching = asyncio.ensure_future(self._watch())
         try:
             while (message := await self._receive()) is not None:
+                if isinstance(message, Pong):
+                    self._unanswered = 0
+                    self._step_seconds = message.step_seconds
+                    continue
                 if isinstance(message, Regrouped):
                     on_regrouped(message.epoch)
                     continue
@@ -102,11 +125,10 @@ class RankClient:
                         sink.lost(failure.to_error())
                 on_step(message)
         finally:
+            watching.cancel()
             # A request that comes from here on has nobody left to answer it.
             self._ended = True
-            for sink in self._requests.values():
-                sink.lost(Unavailable(_RANK_ENDED))
-            self._requests.clear()
+            self.give_up(Unavailable(_RANK_ENDED))
 
     async def exit_code(self) -> int:
         """Exit code of a rank that is gone."""
@@ -124,6 +146,30 @@ class RankClient:
             with suppress(ProcessLookupError):
                 self._process.kill()
             await self._process.wait()
+
+    def give_up(self, error: RequestError) -> None:
+        """Ends all requests."""
+        requests, self._requests = self._requests, {}
+        for request_id, sink in requests.items():
+            if not self._ended:
+                self._send(Abort(request_id))
+            sink.lost(error)
+
+    async def _watch(self) -> None:
+        """Asks the rank for a sign of life; ends it when there is none, or when a step takes for ever."""
+        assert self._process is not None
+        while True:
+            self._send(Ping())
+            # Counted, not timed: when this process stood still, the answers have not been read yet.
+            self._unanswered += 1
+            await asyncio.sleep(_PING_SECONDS)
+            hangs = self._unanswered >= _UNANSWERED_PINGS
+            if hangs or self._step_seconds > _LONGEST_STEP_SECONDS:
+                what = "does not answer" if hangs else f"has been in one step for {self._step_seconds:.0f} s"
+                _log.error("rank %d %s: it is ended", self.pid, what)
+                with suppress(ProcessLookupError):
+                    self._process.kill()
+                return
 
     @property
     def under_way(self) -> int:

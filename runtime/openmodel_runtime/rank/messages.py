@@ -17,17 +17,35 @@ _LENGTH = struct.Struct(">I")
 LENGTH_BYTES = _LENGTH.size
 
 
+class GroupShare(msgspec.Struct, frozen=True, kw_only=True):
+    """A rank's part of the experts, to begin with."""
+
+    rank: int
+    """Its place among those of a group that starts."""
+    size: int
+    """Ranks of that group."""
+    redundant: int = 0
+    """Copies of experts in each layer beside the first."""
+    slots: dict[int, Slots] | None = None
+    """Of a rank that comes to a group that is there: the experts that it is to hold, by layer."""
+
+
 class Start(msgspec.Struct, frozen=True, tag=True):
     """To the rank, first and once: what to load."""
 
     model_path: str
     engine: EngineConfig
-    group: GroupMember | None = None
-    """None: this rank is alone, or waits for its first group."""
-    slots: dict[int, Slots] | None = None
-    """Of a rank that comes to a group that is there: the experts that it will hold, by layer."""
+    share: GroupShare | None = None
+    """What it holds of the experts; None: it is alone."""
+
+
+class Fit(msgspec.Struct, frozen=True, tag=True):
+    """To the rank, once its weights are in: size the cache for what is left of the memory."""
+
+    ranks: int
+    """Ranks of the pod that have not taken their part of what is left."""
     kv_cache_tokens: int | None = None
-    """And the most that its cache may hold, as those of the others."""
+    """The most that the cache may hold, as those of the others."""
 
 
 class Submit(msgspec.Struct, frozen=True, tag=True):
@@ -47,7 +65,9 @@ class Ring(msgspec.Struct, frozen=True, tag=True):
 class Regroup(msgspec.Struct, frozen=True, tag=True):
     """To the rank: the group that it is to step with next."""
 
-    member: GroupMember
+    epoch: int
+    member: GroupMember | None
+    """None: it steps with nobody from then on."""
     layers: dict[int, tuple[Slots, ...]]
     """The placement: of each routed layer, the experts of each rank."""
     broken: bool
@@ -58,6 +78,21 @@ class Abort(msgspec.Struct, frozen=True, tag=True):
     """To the rank: nobody wants this request's tokens any more."""
 
     request_id: int
+
+
+class WeightsRead(msgspec.Struct, frozen=True, tag=True):
+    """From the rank, once: what is left of the memory can be divided."""
+
+
+class Ping(msgspec.Struct, frozen=True, tag=True):
+    """To the rank: say that you are there."""
+
+
+class Pong(msgspec.Struct, frozen=True, tag=True):
+    """From the rank, at once."""
+
+    step_seconds: float
+    """How long its present step has computed; 0 while it waits, for work or for other ranks."""
 
 
 class Loaded(msgspec.Struct, frozen=True, tag=True, kw_only=True):
@@ -80,7 +115,8 @@ class Loaded(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     load_seconds: float
     experts: int = 0
     """Of each routed layer."""
-    routed_layers: tuple[int, ...] = ()
+    slots: dict[int, Slots] = {}
+    """The experts that it holds, by layer; none of a rank that is alone."""
 
 
 class Regrouped(msgspec.Struct, frozen=True, tag=True):
@@ -106,8 +142,8 @@ class StepDone(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     free_tokens: int
 
 
-ToRank = Start | Submit | Ring | Regroup | Abort
-FromRank = Loaded | StartFailed | StepDone | Regrouped
+ToRank = Start | Fit | Ping | Submit | Ring | Regroup | Abort
+FromRank = WeightsRead | Pong | Loaded | StartFailed | StepDone | Regrouped
 
 _encoder = msgspec.msgpack.Encoder()
 _to_rank = msgspec.msgpack.Decoder(ToRank)

@@ -10,43 +10,46 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Callable
+from contextlib import suppress
 
 from msgspec import structs
 
 from openmodel_runtime.engine.engine import Engine
 from openmodel_runtime.engine.grammar import GrammarMatcher
 from openmodel_runtime.engine.memory import held_bytes
-from openmodel_runtime.errors import EXIT_START_FAILED, StartError
+from openmodel_runtime.errors import EXIT_START_FAILED, OutOfMemory, StartError
 from openmodel_runtime.parallel.membership import Membership, NextGroup
+from openmodel_runtime.rank.channel import Channel
 from openmodel_runtime.rank.inbox import Arrival, Awaited, Closed, Inbox, Item, NoLongerAwaited
 from openmodel_runtime.rank.messages import (
-    LENGTH_BYTES,
     Abort,
-    FromRank,
+    Fit,
+    Ping,
+    Pong,
     Regroup,
     Regrouped,
     Ring,
     Start,
     StartFailed,
     StepDone,
-    ToRank,
-    body_length,
-    decode_to_rank,
-    encode,
+    WeightsRead,
 )
-from openmodel_runtime.rank.startup import StartedRank, grammar_compiler, start_rank
+from openmodel_runtime.rank.progress import Progress
+from openmodel_runtime.rank.startup import WARM_UP, StartedRank, grammar_compiler, start_rank
 from openmodel_runtime.request import RequestFailed, TokenOutput
 
 _log = logging.getLogger(__name__)
 _WAITING_SECONDS = 0.001
 
 
-def run_rank(channel: socket.socket) -> int:
-    """Serves the front on `channel` until it closes; returns the exit code."""
+def run_rank(stream: socket.socket) -> int:
+    """Serves the front on `stream` until it closes; returns the exit code."""
+    channel = Channel(stream)
     # The front decides when a rank ends: a terminal's Ctrl-C and a supervisor's SIGTERM may reach the whole group.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    start = _receive(channel)
+    start = channel.receive()
     if not isinstance(start, Start):
         return 0
     try:
@@ -56,17 +59,30 @@ def run_rank(channel: socket.socket) -> int:
     return 0
 
 
-def _serve(channel: socket.socket, start: Start) -> int:
+def _serve(channel: Channel, start: Start) -> int:
+    def weights_read() -> Fit:
+        channel.send(WeightsRead())
+        fit = channel.receive()
+        if not isinstance(fit, Fit):
+            raise BrokenPipeError
+        return fit
+
     try:
-        rank = start_rank(start)
+        rank = start_rank(start, weights_read)
     except StartError as error:
-        _send(channel, StartFailed(error.reason, str(error)))
+        channel.send(StartFailed(error.reason, str(error)))
         return EXIT_START_FAILED
-    _send(channel, rank.loaded)
+    channel.send(rank.loaded)
     group = rank.engine.group
     inbox = Inbox(grammar_compiler(start, rank.loaded), (lambda: None) if group is None else group.abandon)
-    threading.Thread(target=_read, args=(channel, inbox), daemon=True).start()
-    _loop(channel, rank, inbox, _MemoryWatch(rank.loaded.billed_bytes))
+    progress = Progress()
+
+    def answer() -> Pong:
+        waits = group is not None and group.exchanging
+        return Pong(0.0 if waits else progress.seconds())
+
+    threading.Thread(target=_read, args=(channel, inbox, answer), daemon=True).start()
+    _loop(channel, rank, inbox, progress)
     return 0
 
 
@@ -86,8 +102,9 @@ class _MemoryWatch:
             _log.log(level, "memory: the rank holds %d MiB, its bill says %d MiB", held >> 20, self._billed >> 20)
 
 
-def _loop(channel: socket.socket, rank: StartedRank, inbox: Inbox, memory: _MemoryWatch) -> None:
+def _loop(channel: Channel, rank: StartedRank, inbox: Inbox, progress: Progress) -> None:
     engine, reports = rank.engine, _Reports(channel, rank.engine)
+    memory = _MemoryWatch(rank.loaded.billed_bytes)
     while True:
         items = []
         if engine.idle:
@@ -95,7 +112,9 @@ def _loop(channel: socket.socket, rank: StartedRank, inbox: Inbox, memory: _Memo
             while inbox.empty() and engine.warm_cache():
                 pass
             memory.look()
+            progress.rest()
             items.append(inbox.get())
+        progress.turn()
         while not inbox.empty():
             items.append(inbox.get())
         if any(isinstance(item, Closed) for item in items):
@@ -111,20 +130,26 @@ def _loop(channel: socket.socket, rank: StartedRank, inbox: Inbox, memory: _Memo
 
 
 class _Reports:
-    """Tells the front what steps came to, and when the rank has come to another group."""
+    """Tells the front what steps came to, and when the rank has come to another group.
 
-    def __init__(self, channel: socket.socket, engine: Engine) -> None:
+    With its first group a rank runs a token of its own through the model, before it says that it is there.
+    """
+
+    def __init__(self, channel: Channel, engine: Engine) -> None:
         self._channel = channel
         self._engine = engine
         self._told = StepDone(outputs=[], running=0, waiting=0, free_tokens=0)
-        self._told_group = self._group()
+        self._told_group = 0
+        self._warm = False
 
     def send(self, outputs: list[TokenOutput], failed: list[RequestFailed]) -> None:
         """Tells what is new."""
+        if self._told_group == 0 and not self._warm:
+            self._warm_up(outputs, failed)
         group = self._group()
-        if group > self._told_group:
+        if group > self._told_group and self._warm:
             self._told_group = group
-            _send(self._channel, Regrouped(group))
+            self._channel.send(Regrouped(group))
         scheduler = self._engine.scheduler
         step = StepDone(
             outputs=outputs,
@@ -135,7 +160,13 @@ class _Reports:
         )
         if step != self._told:
             self._told = structs.replace(step, outputs=[], failed=[])
-            _send(self._channel, step)
+            self._channel.send(step)
+
+    def _warm_up(self, outputs: list[TokenOutput], failed: list[RequestFailed]) -> None:
+        if any(failure.request_id == WARM_UP.request_id for failure in failed):
+            raise OutOfMemory("the first step of the group failed")
+        if any(output.request_id == WARM_UP.request_id for output in outputs):
+            self._warm = True
 
     def _group(self) -> int:
         group = self._engine.group
@@ -153,8 +184,11 @@ def _take(rank: StartedRank, item: Item, inbox: Inbox) -> None:
 
 
 def _tell_group(rank: StartedRank, group: Membership, item: Item, inbox: Inbox) -> None:
-    if isinstance(item, Arrival | Awaited | Ring):
-        group.ring(item.bell)
+    match item:
+        case Ring():
+            group.ring(item.bell)
+        case Arrival() | Awaited():
+            group.wake(item.bell)
     match item:
         case Awaited():
             group.expect(1)
@@ -162,37 +196,20 @@ def _tell_group(rank: StartedRank, group: Membership, item: Item, inbox: Inbox) 
             group.expect(-1)
         case Regroup():
             assert rank.regrouper is not None
-            group.prepare(item.member.epoch)
+            group.prepare(item.epoch)
             rank.regrouper.begin(item, inbox.put_group)
         case NextGroup():
+            first = group.epoch == 0
             group.offer(item)
+            if first and group.exchange is not None:
+                rank.engine.submit(WARM_UP)
 
 
-def _read(channel: socket.socket, inbox: Inbox) -> None:
-    while (message := _receive(channel)) is not None:
-        inbox.put(message)
+def _read(channel: Channel, inbox: Inbox, answer: Callable[[], Pong]) -> None:
+    while (message := channel.receive()) is not None:
+        if isinstance(message, Ping):
+            with suppress(BrokenPipeError, ConnectionResetError):
+                channel.send(answer())
+        else:
+            inbox.put(message)
     inbox.close()
-
-
-def _receive(channel: socket.socket) -> ToRank | None:
-    """The next message, or None at the end of the stream."""
-    prefix = _receive_exactly(channel, LENGTH_BYTES)
-    body = None if prefix is None else _receive_exactly(channel, body_length(prefix))
-    return None if body is None else decode_to_rank(body)
-
-
-def _receive_exactly(channel: socket.socket, count: int) -> bytes | None:
-    data = bytearray()
-    while len(data) < count:
-        try:
-            part = channel.recv(count - len(data))
-        except ConnectionResetError:
-            return None
-        if not part:
-            return None
-        data += part
-    return bytes(data)
-
-
-def _send(channel: socket.socket, message: FromRank) -> None:
-    channel.sendall(encode(message))

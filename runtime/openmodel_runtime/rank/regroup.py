@@ -9,11 +9,13 @@ from collections.abc import Callable, Mapping
 
 from openmodel_kernels.interface import PackedWeight
 from openmodel_runtime.checkpoint.model_config import ExpertsConfig
+from openmodel_runtime.config import GroupMember
 from openmodel_runtime.engine.loader import CheckpointSource, load_experts
 from openmodel_runtime.models.causal_lm import CausalLM
 from openmodel_runtime.models.layers import Experts, Numerics
 from openmodel_runtime.parallel.exchange import GroupExchange
 from openmodel_runtime.parallel.mailbox import GroupBroken, Mailbox
+from openmodel_runtime.parallel.meeting import open_mailbox
 from openmodel_runtime.parallel.membership import NextGroup
 from openmodel_runtime.parallel.placement import Placement, Slots
 from openmodel_runtime.rank.messages import Regroup
@@ -41,14 +43,19 @@ class Regrouper:
         """Prepares in a thread, and hands the group to `done`. A rank that can not read its experts ends."""
         if self._meeting is not None:
             self._meeting.stop()
-        self._meeting = Mailbox(message.member)
-        arguments = (message, self._meeting, done)
+            self._meeting = None
+        member = message.member
+        if member is None:
+            done(NextGroup(message.epoch, None, lambda: None))
+            return
+        self._meeting = open_mailbox(member)
+        arguments = (member, Placement(member.size, message.layers), self._meeting, done)
         threading.Thread(target=self._prepare, args=arguments, name="regroup", daemon=True).start()
 
-    def _prepare(self, message: Regroup, mailbox: Mailbox, done: Callable[[NextGroup], None]) -> None:
-        member = message.member
+    def _prepare(
+        self, member: GroupMember, placement: Placement, mailbox: Mailbox, done: Callable[[NextGroup], None]
+    ) -> None:
         try:
-            placement = Placement(member.size, message.layers)
             slots = placement.of_rank(member.rank)
             packed = self._packed(slots)
             mailbox.meet()
@@ -60,6 +67,9 @@ class Regrouper:
             _log.exception("the experts of epoch %d can not be read", member.epoch)
             os._exit(1)
         else:
+            if self._meeting is mailbox:
+                # It came about: whatever is prepared next, this one goes on until that is entered.
+                self._meeting = None
             done(NextGroup(member.epoch, exchange, lambda: self._enter(slots, packed)))
 
     def _packed(self, slots: Mapping[int, Slots]) -> dict[int, Packed]:
@@ -69,7 +79,11 @@ class Regrouper:
             for layer, experts in slots.items()
         }
         read = load_experts(self._source, self._hidden, self._experts, self._numerics, lacking)
-        return {layer: self._pick(layer, experts, lacking[layer], read.get(layer)) for layer, experts in slots.items()}
+        return {
+            layer: self._pick(layer, experts, lacking[layer], read.get(layer))
+            for layer, experts in slots.items()
+            if experts
+        }
 
     def _pick(self, layer: int, experts: Slots, lacking: Slots, read: Experts | None) -> Packed:
         here, places = self._layers[layer], []
@@ -86,6 +100,7 @@ class Regrouper:
         )
 
     def _enter(self, slots: Mapping[int, Slots], packed: Mapping[int, Packed]) -> None:
+        # One that holds none of a layer's experts is asked for none of them.
         for layer, (gate_up, down) in packed.items():
             self._layers[layer].gate_up.weight.packed = gate_up
             self._layers[layer].down.weight.packed = down

@@ -10,6 +10,7 @@ import logging
 import platform
 import secrets
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from openmodel_kernels.self_check import variant_operations
 from openmodel_runtime.checkpoint.config_fields import ConfigFields, read_json
 from openmodel_runtime.checkpoint.generation_config import read_eos_token_ids
 from openmodel_runtime.checkpoint.model_config import ModelConfig
-from openmodel_runtime.config import EngineConfig, GroupMember
+from openmodel_runtime.config import EngineConfig
 from openmodel_runtime.engine.engine import Engine
 from openmodel_runtime.engine.grammar import GrammarCompiler
 from openmodel_runtime.engine.loader import load_model
@@ -32,11 +33,9 @@ from openmodel_runtime.engine.scheduler import Scheduler, SchedulerLimits
 from openmodel_runtime.errors import DoesNotFit, InvalidSetting, UnsupportedModel
 from openmodel_runtime.models.layers import Numerics, weight_bytes
 from openmodel_runtime.models.registry import read_model_config
-from openmodel_runtime.parallel.exchange import GroupExchange
-from openmodel_runtime.parallel.mailbox import Mailbox
 from openmodel_runtime.parallel.membership import Membership
-from openmodel_runtime.parallel.placement import Placement, plan_placement
-from openmodel_runtime.rank.messages import Loaded, Start
+from openmodel_runtime.parallel.placement import Slots, plan_placement
+from openmodel_runtime.rank.messages import Fit, GroupShare, Loaded, Start
 from openmodel_runtime.rank.regroup import Regrouper
 from openmodel_runtime.request import GenerateRequest, SamplingParams
 from openmodel_runtime.text.vocabulary import grammar_tokenizer
@@ -72,8 +71,13 @@ class StartedRank:
     """None for one that is alone."""
 
 
-def start_rank(start: Start) -> StartedRank:
-    """Loads the model; StartError says why it can not be served."""
+def start_rank(start: Start, weights_read: Callable[[], Fit] = lambda: Fit(ranks=1)) -> StartedRank:
+    """Loads the model; StartError says why it can not be served.
+
+    Args:
+        start: what to load.
+        weights_read: is called when the weights are in, and says how to divide what is left of the memory.
+    """
     began = time.monotonic()
     _keep_freed_memory()
     folder, settings = Path(start.model_path), start.engine
@@ -83,27 +87,19 @@ def start_rank(start: Start) -> StartedRank:
     max_model_len = _max_model_len(settings, config)
     kernels = _kernels(settings, config, dtype)
     numerics = Numerics(kernels, dtype, settings.quantization == "int8")
-    placement = None if start.group is None else _placement(start.group, settings, config)
-    slots = start.slots if placement is None or start.group is None else placement.of_rank(start.group.rank)
+    slots = None if start.share is None else _slots(start.share, config)
     loaded = load_model(folder, config, numerics, slots)
-    group = None
-    if slots is not None:
-        group = Membership(0, None)
-        if start.group is not None and placement is not None and config.experts is not None:
-            # They meet when the weights are in, so that what is left of the memory is the same for all.
-            mailbox = Mailbox(start.group)
-            mailbox.meet()
-            group = Membership(start.group.epoch, GroupExchange(mailbox, placement, config.experts.count))
-    limits, bill = _limits(start, config, kernels, dtype.itemsize, max_model_len)
+    limits, bill = _limits(settings, weights_read(), config, kernels, dtype.itemsize, max_model_len)
     _log.info("%s computes; memory: %s", kernels.name, bill)
     caches = kernels.new_cache(
         config.num_layers, limits.num_blocks, config.attention.kv_heads, config.attention.head_dim, dtype
     )
     eos = read_eos_token_ids(folder, raw)
     runner = ModelRunner(loaded.model, caches, eos)
+    group = None if slots is None else Membership(0, None)
     engine = Engine(Scheduler(limits, eos), runner, lambda: secrets.randbits(64), group)
-    if start.slots is None:
-        # One that comes to a group has nobody to step with yet.
+    if group is None:
+        # One of a group does so with its first group: it has nobody to step with yet.
         _warm_up(engine)
     regrouper = None
     if slots is not None and config.experts is not None:
@@ -123,20 +119,25 @@ def start_rank(start: Start) -> StartedRank:
             kv_cache_tokens=limits.num_blocks * limits.block_tokens,
             load_seconds=time.monotonic() - began,
             experts=config.experts.count if config.experts else 0,
-            routed_layers=tuple(sorted(config.experts.layers)) if config.experts else (),
+            slots=slots or {},
         ),
         regrouper,
     )
 
 
-def _placement(group: GroupMember, settings: EngineConfig, config: ModelConfig) -> Placement:
+def _slots(share: GroupShare, config: ModelConfig) -> dict[int, Slots] | None:
+    """The experts that the rank holds; None when it is alone, for good."""
     if config.experts is None:
+        if share.size == 1:
+            return None
         raise InvalidSetting(
-            f"parallelism.expert {group.size}: a {config.architecture} has no experts to share: use 1, or more replicas"
+            f"parallelism.expert {share.size}: a {config.architecture} has no experts to share: use 1, or more replicas"
         )
+    if share.slots is not None:
+        return share.slots
     layers, count = sorted(config.experts.layers), config.experts.count
     try:
-        return plan_placement(layers, count, group.size, settings.redundant_experts)
+        return plan_placement(layers, count, share.size, share.redundant).of_rank(share.rank)
     except ValueError as error:
         raise InvalidSetting(f"parallelism.expert, parallelism.redundantExperts: {error}") from None
 
@@ -152,9 +153,13 @@ def grammar_compiler(start: Start, loaded: Loaded) -> GrammarCompiler:
     return GrammarCompiler(new_tokenizer)
 
 
+WARM_UP = GenerateRequest(request_id=0, prompt=(0,), sampling=SamplingParams(temperature=0.0, max_tokens=1))
+"""One token through the whole model: the first caller does not wait for pages."""
+
+
 def _warm_up(engine: Engine) -> None:
-    """One token through the whole model: what can not run fails here, and the first caller does not wait for pages."""
-    engine.submit(GenerateRequest(request_id=0, prompt=(0,), sampling=SamplingParams(temperature=0.0, max_tokens=1)))
+    """What can not run fails here."""
+    engine.submit(WARM_UP)
     if failed := engine.step().failed:
         raise DoesNotFit(f"the first step failed: {failed[0].message}; raise the memory limit")
 
@@ -174,9 +179,8 @@ def _kernels(settings: EngineConfig, config: ModelConfig, dtype: torch.dtype) ->
 
 
 def _limits(
-    start: Start, config: ModelConfig, kernels: Kernels, element_bytes: int, max_model_len: int
+    settings: EngineConfig, fit: Fit, config: ModelConfig, kernels: Kernels, element_bytes: int, max_model_len: int
 ) -> tuple[SchedulerLimits, MemoryBill]:
-    settings = start.engine
     on_cpu = kernels.device.type == "cpu"
     prompt_tokens = settings.max_num_batched_tokens
     if on_cpu:
@@ -186,11 +190,10 @@ def _limits(
     block_bytes = kernels.block_tokens * config.kv_bytes_per_token(element_bytes)
     memory = read_memory() if on_cpu else _device_memory(kernels.device)
     needed = -(-max_model_len // kernels.block_tokens)
-    # What others of a group that is there have not touched yet is theirs all the same.
-    ranks = settings.expert_parallel_size if start.slots is None else 1
-    fitting = kv_cache_blocks(memory, settings.memory_utilization, activations, block_bytes, needed, ranks)
-    if start.kv_cache_tokens is not None:
-        fitting = min(fitting, start.kv_cache_tokens // kernels.block_tokens)
+    fitting = kv_cache_blocks(memory, settings.memory_utilization, activations, block_bytes, needed, fit.ranks)
+    if fit.kv_cache_tokens is not None:
+        # What others of a group that is there have not touched yet is theirs all the same.
+        fitting = min(fitting, fit.kv_cache_tokens // kernels.block_tokens)
     # More than every sequence at its longest would never be held.
     blocks = min(fitting, settings.max_num_seqs * needed)
     limits = SchedulerLimits(

@@ -40,6 +40,8 @@ class Through:
     streams: list[Stream]
     began: float
     happened: float
+    settled: float
+    """When it was over."""
 
     def tokens_over_time(self, width: float) -> list[tuple[float, float]]:
         """Tokens a second of all streams, in pieces of time of so many seconds."""
@@ -71,9 +73,10 @@ async def _run(
         while min(len(stream.times) for stream in streams) < after:
             await asyncio.sleep(0.005)
         happened = time.perf_counter()
-        happen()
+        await asyncio.to_thread(happen)
+        settled = time.perf_counter()
         await asyncio.gather(*reading)
-    return Through(streams, began, happened)
+    return Through(streams, began, happened, settled)
 
 
 async def _read(channel: grpc.aio.Channel, request: bytes, stream: Stream) -> None:

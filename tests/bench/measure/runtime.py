@@ -8,6 +8,7 @@ from __future__ import annotations
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import grpc
@@ -39,6 +40,7 @@ class RuntimeProcess(Child):
         max_tokens: int,
         ranks: int = 1,
         redundant_experts: int = 0,
+        more_flags: Sequence[str] = (),
     ) -> None:
         port, metrics_port, self._health_port = _free_ports(3)
         self.address = f"{_HOST}:{port}"
@@ -57,6 +59,7 @@ class RuntimeProcess(Child):
                 *(f"--host={_HOST}", f"--grpc-port={port}", f"--metrics-port={metrics_port}"),
                 f"--health-port={self._health_port}",
                 *(f"--{name}={value}" for name, value in self.flags.items()),
+                *more_flags,
             ],
             log,
         )

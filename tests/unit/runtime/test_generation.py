@@ -21,8 +21,8 @@ from openmodel_runtime.front.generation import Generator
 from openmodel_runtime.front.parse import InferRequest
 from openmodel_runtime.front.sampling_parameters import parse_sampling
 from openmodel_runtime.front.statistics import RequestTimer
+from openmodel_runtime.group.supervisor import RankSupervisor
 from openmodel_runtime.rank.client import TokenSink
-from openmodel_runtime.rank.supervisor import RankSupervisor
 from openmodel_runtime.request import SamplingParams, TokenOutput
 
 TOKENIZER = tiny_tokenizer()

@@ -52,7 +52,9 @@ def test_a_group_rests_when_all_say_so_and_wakes_by_a_call(exchange: Exchange) -
     exchange.others = OpenedStep(has_tokens=False, resting=True, next_epoch=0)
     assert not group.open(0)
     assert group.resting
-    group.ring(2)
+    group.ring(3)
+    assert group.resting
+    group.wake(2)
     exchange.others = OpenedStep(has_tokens=False, resting=False, next_epoch=0)
     group.open(0)
     assert (group.resting, exchange.told[-1].bell) == (False, 3)

@@ -7,6 +7,7 @@ step together, so whoever gives a request to one calls the others too. Knows no 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from typing import Protocol
 
 from openmodel_runtime.errors import Unavailable
@@ -36,12 +37,14 @@ class Rank(Protocol):
 class GroupClient:
     """The ranks that take requests."""
 
-    def __init__(self) -> None:
+    def __init__(self, call_others: Callable[[int], None]) -> None:
+        """`call_others` calls the ranks of other pods."""
         # Each has a number that no other gets: an id says whose request it is, also after that one has gone.
         self._ranks: dict[int, Rank] = {}
         self._numbers = itertools.count()
         # Each call has a number of its own: while ranks have heard different ones, none of them goes to rest.
         self._bell = 0
+        self._call_others = call_others
 
     def add(self, rank: Rank) -> None:
         """A rank takes requests from now on."""
@@ -51,6 +54,11 @@ class GroupClient:
         """A rank has gone."""
         self._ranks = {number: other for number, other in self._ranks.items() if other is not rank}
 
+    @property
+    def takes_requests(self) -> bool:
+        """True when some rank does."""
+        return bool(self._ranks)
+
     def submit(self, prompt: tuple[int, ...], sampling: SamplingParams, sink: TokenSink) -> RequestId:
         """Asks for a completion, whose tokens go to `sink`; returns the id to abort it by. Raises Unavailable."""
         if not self._ranks:
@@ -58,10 +66,20 @@ class GroupClient:
         self._bell += 1
         chosen = min(self._ranks, key=lambda number: self._ranks[number].under_way)
         request_id = self._ranks[chosen].submit(prompt, sampling, sink, self._bell)
-        for number, other in self._ranks.items():
-            if number != chosen:
-                other.ring(self._bell)
+        self._ring(but=chosen)
+        self._call_others(self._bell)
         return chosen, request_id
+
+    def hear(self, bell: int) -> None:
+        """Some rank of another pod has work, or may have."""
+        if bell > self._bell:
+            self._bell = bell
+            self._ring()
+
+    def _ring(self, but: int | None = None) -> None:
+        for number, other in self._ranks.items():
+            if number != but:
+                other.ring(self._bell)
 
     def abort(self, request: RequestId) -> None:
         """Ends a request, if it has not ended: its sink hears nothing more, and the rank frees what it holds."""

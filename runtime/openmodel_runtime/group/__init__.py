@@ -1,0 +1,1 @@
+"""The pods of a group and the ranks in them: who is there, and with whom they step."""

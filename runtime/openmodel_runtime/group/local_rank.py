@@ -1,0 +1,58 @@
+"""A rank of this pod as its front sees it, and what the front counts of all."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from msgspec import structs
+
+from openmodel_runtime.group.state import Held
+from openmodel_runtime.rank.client import RankClient
+from openmodel_runtime.rank.messages import Loaded, StepDone
+
+
+class RankMetrics(Protocol):
+    """Whoever counts what a rank does."""
+
+    def loaded(self, loaded: Loaded) -> None:
+        """A rank has its model."""
+
+    def step_done(self, step: StepDone) -> None:
+        """A rank ran a step."""
+
+    def rank_died(self) -> None:
+        """A rank ended on its own."""
+
+
+def idle_step(free_tokens: int) -> StepDone:
+    """What the metrics are told while no step has run."""
+    return StepDone(outputs=[], running=0, waiting=0, free_tokens=free_tokens)
+
+
+@dataclass(eq=False)
+class LocalRank:
+    """A rank that has loaded."""
+
+    client: RankClient
+    loaded: Loaded
+    held: Held
+    id: str = field(default_factory=lambda: secrets.token_hex(8))
+    epoch: int = 0
+    """The one that it steps with, as far as it has said; 0 for none."""
+    promised: dict[int, Held] = field(default_factory=dict)
+    """What it will hold with an epoch that it was told of."""
+    takes_requests: bool = False
+    last: StepDone = field(default_factory=lambda: idle_step(0))
+
+
+def together(ranks: list[Loaded]) -> Loaded:
+    """What ranks of one pod have loaded."""
+    return structs.replace(
+        ranks[0],
+        weight_bytes=sum(each.weight_bytes for each in ranks),
+        billed_bytes=sum(each.billed_bytes for each in ranks),
+        kv_cache_tokens=sum(each.kv_cache_tokens for each in ranks),
+        load_seconds=max(each.load_seconds for each in ranks),
+    )

@@ -1,0 +1,98 @@
+"""The pods of one group as processes of this machine, each at an address of its own.
+
+Knows how to start, grow and end them. Does not know what any test wants to see.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+from contract.runtime_server import RuntimeServer, free_ports, process_state, until
+from openmodel_protos import grpc_service_pb2_grpc as pb_grpc
+
+_networks = itertools.count(1)
+
+
+class Pods:
+    """The pods of one group, by number."""
+
+    def __init__(self, model: Path, scratch: Path, size: int, flags: Sequence[str] = ()) -> None:
+        self._model = model
+        self._scratch = scratch
+        self._size = size
+        self._flags = flags
+        (self._port,) = free_ports(1)
+        # All of 127.0.0.0/8 is this machine.
+        self._network = f"127.{os.getpid() % 250 + 1}.{next(_networks)}"
+        self._lives = itertools.count()
+        self._open = ExitStack()
+        self.pods: dict[int, RuntimeServer] = {}
+
+    def start(self, *pods: int, size: int | None = None) -> None:
+        """Starts pods; those that are there go on."""
+        for pod in pods:
+            scratch = self._scratch / f"pod-{pod}-{next(self._lives)}"
+            scratch.mkdir()
+            flags = [
+                *(f"--expert-parallel-size={size or self._size}", "--ranks-per-pod=1", f"--pod={pod}"),
+                *(f"--peers={self._network}.{{pod}}", f"--address={self._network}.{pod}", f"--peer-port={self._port}"),
+                *self._flags,
+            ]
+            self.pods[pod] = RuntimeServer(self._model, scratch, flags)
+
+    def wait_until_ready(self) -> None:
+        for server in self.pods.values():
+            server.wait_until_ready()
+
+    def stub(self, pod: int) -> pb_grpc.GRPCInferenceServiceStub:
+        """The service of a pod; open until all are closed."""
+        return self._open.enter_context(self.pods[pod].stub())
+
+    def kill(self, pod: int) -> None:
+        """The pod, all of its processes."""
+        server = self.pods.pop(pod)
+        pids = [server.process.pid, *server.children()]
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        server.wait()
+
+    @contextmanager
+    def standing_still(self, *pods: int) -> Iterator[None]:
+        """All processes of some pods stand still inside."""
+        pids = [pid for pod in pods for pid in (self.pods[pod].process.pid, *self.pods[pod].children())]
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        until(lambda: all(process_state(pid) == "T" for pid in pids), "they stand still")
+        try:
+            yield
+        finally:
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
+
+    def members(self, pod: int) -> int:
+        """Ranks of the newest epoch that a pod knows of."""
+        told = re.findall(r"epoch \d+: (\d+) ranks share", self.pods[pod].log.read_text())
+        return int(told[-1]) if told else 0
+
+    def end(self, pod: int) -> int:
+        """Asks the pod to end; returns its exit code."""
+        return self.pods.pop(pod).end()
+
+    def logs(self) -> str:
+        """Of all pods, those that are gone too."""
+        return "\n".join(f"{log.parent.name}\n{log.read_text()}" for log in sorted(self._scratch.glob("pod-*/log")))
+
+    def close(self) -> None:
+        """Leaves nothing behind."""
+        self._open.close()
+        for server in self.pods.values():
+            server.close()
