@@ -85,15 +85,17 @@ def observed_after(
 ) -> Observed:
     """The world once `actions` were applied and `pods` run; `kept` adds the children of an earlier revision."""
     service = next(
-        item for item in actions.apply if item["metadata"]["name"] == IDENTITY.name and "ports" in item["spec"]
+        item for item in actions.apply if item["metadata"]["name"] == IDENTITY.name and item["kind"] == "Service"
     )
     deleted = {item["metadata"]["name"] for item in actions.delete}
     old_sets = [item for item in (kept.stateful_sets if kept else ()) if item["metadata"]["name"] not in deleted]
     old_services = [
         item for item in (kept.headless_services if kept else ()) if item["metadata"]["name"] not in deleted
     ]
+    old_settings = [item for item in (kept.config_maps if kept else ()) if item["metadata"]["name"] not in deleted]
     return Observed(
         service=service,
+        config_maps=[*old_settings, *children_of(actions, "ConfigMap")],
         stateful_sets=[*old_sets, *children_of(actions, "StatefulSet")],
         headless_services=[*old_services, *children_of(actions, "Service")],
         pods=pods,

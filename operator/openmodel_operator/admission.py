@@ -64,13 +64,13 @@ def refusals(spec: Mapping[str, Any]) -> tuple[Refusal, ...]:
         if (value := _value_at(spec, limit.path)) is not _ABSENT and value not in limit.accepted
     ]
     parallelism = spec.get("parallelism", {})
-    expert, per_pod = parallelism.get("expert", 1), parallelism.get("ranksPerPod")
-    if per_pod not in (None, expert):
+    expert, per_pod = parallelism.get("expert", 1), parallelism.get("ranksPerPod", 1)
+    if expert % per_pod:
         found.append(
             Refusal(
                 "spec.parallelism.ranksPerPod",
-                f"spec.parallelism.ranksPerPod: {per_pod} of {expert} ranks in a pod is not supported yet: a group has "
-                f"one pod; use {expert} or leave it out",
+                f"spec.parallelism.ranksPerPod: {expert} ranks (parallelism.expert) do not fill pods of {per_pod}: "
+                f"use a number that divides {expert}",
             )
         )
     source = spec["model"]["source"]

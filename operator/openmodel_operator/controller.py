@@ -69,10 +69,11 @@ class Controller:
 
     async def _observe(self, key: ModelKey, identity: Identity) -> Observed:
         namespace, labels = identity.namespace, identity.selector()
-        policies, services, stateful_sets, pods = await asyncio.gather(
+        policies, services, stateful_sets, config_maps, pods = await asyncio.gather(
             self._kube.list("networking.k8s.io/v1", "NetworkPolicy", namespace, labels),
             self._kube.list("v1", "Service", namespace, labels),
             self._kube.list("apps/v1", "StatefulSet", namespace, labels),
+            self._kube.list("v1", "ConfigMap", namespace, labels),
             self._kube.list("v1", "Pod", namespace, labels),
         )
         owned = [item for item in services if _owned_by(item, identity.uid)]
@@ -84,6 +85,7 @@ class Controller:
             service=next((item for item in owned if item["metadata"]["name"] == identity.name), None),
             network_policies=[item for item in policies if _owned_by(item, identity.uid)],
             stateful_sets=stateful_sets,
+            config_maps=[item for item in config_maps if _owned_by(item, identity.uid)],
             headless_services=[item for item in owned if item["metadata"]["name"] != identity.name],
             pods=pods,
             proofs=await self._prove_pods(key, identity, pods),

@@ -21,6 +21,7 @@ _PLURALS = {
     "StatefulSet": "statefulsets",
     "Service": "services",
     "Pod": "pods",
+    "ConfigMap": "configmaps",
     "NetworkPolicy": "networkpolicies",
     "Event": "events",
 }

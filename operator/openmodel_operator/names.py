@@ -24,10 +24,14 @@ NO_REVISION = "none"
 RUNTIME_CONTAINER = "runtime"
 MODEL_VOLUME = "model"
 MODEL_PATH = "/model"
+GROUP_VOLUME = "group"
+GROUP_PATH = "/etc/openmodel/group"
+GROUP_SETTINGS = "settings.json"
 
 GRPC_PORT = 8001
 METRICS_PORT = 8002
 HEALTH_PORT = 8003
+PEER_PORT = 8004
 
 EXIT_START_FAILED = 78
 """The runtime's exit code when its model can not be served and a restart would not help."""

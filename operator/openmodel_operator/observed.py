@@ -30,6 +30,7 @@ class Observed:
 
     stateful_sets: Sequence[Manifest] = ()
     headless_services: Sequence[Manifest] = ()
+    config_maps: Sequence[Manifest] = ()
     pods: Sequence[Manifest] = ()
     network_policies: Sequence[Manifest] = ()
     service: Manifest | None = None
@@ -44,7 +45,7 @@ class Observed:
 
     def groups(self) -> list[Manifest]:
         """What makes up the groups of all revisions."""
-        return [*self.stateful_sets, *self.headless_services]
+        return [*self.stateful_sets, *self.headless_services, *self.config_maps]
 
     def serving_revision(self) -> str:
         """The revision that the Service selects; it was proven before it was selected."""

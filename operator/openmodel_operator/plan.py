@@ -1,6 +1,6 @@
 """How many ranks and pods a group gets, and why.
 
-Pure. All ranks of a group are in one pod for now; the per-rank memory bill joins with the inspection of checkpoints.
+Pure. The per-rank memory bill joins with the inspection of checkpoints.
 """
 
 from __future__ import annotations
@@ -16,16 +16,20 @@ class GroupPlan:
 
     ranks: int
     pods: int
+    redundant_experts: int
     reason: str
 
 
 def plan_group(spec: OpenModelSpec) -> GroupPlan:
     """The plan for one group."""
     noun = "thread" if spec.threads == 1 else "threads"
-    ranks = "one rank" if spec.ranks == 1 else f"{spec.ranks} ranks in one pod share the experts,"
+    pods = spec.ranks // spec.ranks_per_pod
+    where = "one pod" if pods == 1 else f"{pods} pods"
+    ranks = "one rank" if spec.ranks == 1 else f"{spec.ranks} ranks in {where} share the experts,"
     each = "" if spec.ranks == 1 else " each"
     return GroupPlan(
         ranks=spec.ranks,
-        pods=1,
+        pods=pods,
+        redundant_experts=spec.redundant_experts,
         reason=f"{ranks} on CPU with {spec.threads} {noun}{each}, from spec.resources.requests.cpu",
     )

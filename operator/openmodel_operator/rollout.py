@@ -50,7 +50,7 @@ def plan_actions(
     serving = revision if groups and proven >= groups else before
     apply = [network_policy(identity), model_service(identity, serving)]
     for index in range(groups):
-        apply += group_manifests(identity, template, revision, index, plan.pods)
+        apply += group_manifests(identity, template, revision, index, plan)
     keep = {group_name(identity.name, revision, index) for index in range(groups)}
     if serving != revision and not spec.suspend:
         keep |= {_name(child) for child in observed.groups() if _revision(child) == serving}

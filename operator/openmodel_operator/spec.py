@@ -59,6 +59,9 @@ class OpenModelSpec:
     engine: EngineSpec
     ranks: int
     """Ranks of a group, which share the experts."""
+    ranks_per_pod: int
+    grouped: bool
+    """Whether ranks may come and go while the group serves: `parallelism.expert` is there."""
     redundant_experts: int
     """Copies of experts in each layer beside the first."""
     threads: int
@@ -78,6 +81,7 @@ def parse_spec(spec: Mapping[str, Any]) -> OpenModelSpec:
     cpu = resources.get("requests", {}).get("cpu", resources.get("limits", {}).get("cpu", 1))
     parallelism = spec.get("parallelism", {})
     ranks = int(parallelism.get("expert", 1))
+    ranks_per_pod = int(parallelism.get("ranksPerPod", 1))
     return OpenModelSpec(
         source=spec["model"]["source"],
         revision=spec["model"].get("revision"),
@@ -91,8 +95,10 @@ def parse_spec(spec: Mapping[str, Any]) -> OpenModelSpec:
             prefix_caching=engine.get("prefixCaching", defaults.prefix_caching),
         ),
         ranks=ranks,
+        ranks_per_pod=ranks_per_pod,
+        grouped="expert" in parallelism,
         redundant_experts=int(parallelism.get("redundantExperts", 0)),
-        threads=max(1, math.floor(parse_quantity("spec.resources.requests.cpu", cpu) / ranks)),
+        threads=max(1, math.floor(parse_quantity("spec.resources.requests.cpu", cpu) / ranks_per_pod)),
         resources=resources,
         replicas=int(spec.get("replicas", 1)),
         drain_seconds=int(spec.get("rollout", {}).get("drainSeconds", 120)),
@@ -144,7 +150,7 @@ def effective_values(spec: OpenModelSpec) -> Manifest:
         },
         "parallelism": {
             "expert": spec.ranks,
-            "ranksPerPod": spec.ranks,
+            "ranksPerPod": spec.ranks_per_pod,
             "tensor": 1,
             "redundantExperts": spec.redundant_experts,
         },

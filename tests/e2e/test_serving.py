@@ -51,24 +51,6 @@ def test_the_examples_become_ready_and_answer(
     assert pieces[-1].finish_reason in ("stop", "length")
 
 
-def test_ranks_share_the_experts(operator: Operator, namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Real weights in real pods: two ranks and three give the same answer."""
-    for key, value in operator.kubectl.env.items():
-        monkeypatch.setenv(key, value)
-    answers = []
-    for ranks in (2, 3):
-        manifest = example("smollm2-moe", namespace)
-        manifest["spec"]["parallelism"] = {"expert": ranks}
-        operator.kubectl.apply(manifest)
-        status = operator.wait_for(namespace, "smollm2-moe", "Ready", "True", "Serving")["status"]
-        assert (status["plan"]["ranks"], status["plan"]["podsPerReplica"]) == (ranks, 1)
-        assert status["effective"]["parallelism"]["expert"] == ranks
-        with port_forward(namespace, "service/smollm2-moe") as address:
-            pieces = stream(address, "smollm2-moe", [{"role": "user", "content": "Name a sea."}], temperature=0)
-            answers.append("".join(piece.text for piece in pieces))
-    assert answers[0] == answers[1] != ""
-
-
 def test_a_pod_reaches_it_by_the_services_name(operator: Operator, namespace: str, tiny_source: str) -> None:
     operator.kubectl.apply(operator.model(namespace, "tiny", tiny_source))
     operator.wait_for(namespace, "tiny", "Ready", "True")

@@ -1,14 +1,19 @@
-"""One expert-parallel group: a StatefulSet and the headless Service by which its ranks find each other."""
+"""One expert-parallel group: a StatefulSet, the headless Service by which its pods find each other, its settings."""
 
 from __future__ import annotations
 
+import json
+
 from openmodel_operator import names
 from openmodel_operator.desired.identity import Identity, group_name
-from openmodel_operator.desired.pod import with_revision
+from openmodel_operator.desired.pod import is_grouped, with_revision
+from openmodel_operator.plan import GroupPlan
 from openmodel_operator.spec import Manifest
 
 
-def group_manifests(identity: Identity, template: Manifest, revision: str, index: int, pods: int) -> list[Manifest]:
+def group_manifests(
+    identity: Identity, template: Manifest, revision: str, index: int, plan: GroupPlan
+) -> list[Manifest]:
     """Manifests of group `index` of a revision."""
     name = group_name(identity.name, revision, index)
     mark = {names.REVISION_LABEL: revision, names.GROUP_INDEX_LABEL: str(index)}
@@ -31,13 +36,27 @@ def group_manifests(identity: Identity, template: Manifest, revision: str, index
         "kind": "StatefulSet",
         "metadata": metadata,
         "spec": {
-            "replicas": pods,
+            "replicas": plan.pods,
             "serviceName": name,
             "podManagementPolicy": "Parallel",
-            # A revision's template never changes: a change makes a new revision with its own StatefulSet.
+            # A revision's template never changes: a change makes a new revision with its own StatefulSet. How many pods
+            # a group has may change: those with the highest numbers come and go.
             "updateStrategy": {"type": "OnDelete"},
             "selector": {"matchLabels": selector},
-            "template": with_revision(template, revision, index),
+            "template": with_revision(template, identity.name, revision, index),
         },
     }
-    return [service, stateful_set]
+    # Before its pods: they mount it.
+    settings = [settings_of(identity, name, mark, plan)] if is_grouped(template) else []
+    return [*settings, service, stateful_set]
+
+
+def settings_of(identity: Identity, name: str, mark: dict[str, str], plan: GroupPlan) -> Manifest:
+    """What the ranks of a group go by when it starts, and what may change while it runs."""
+    told = {"expert": plan.ranks, "redundantExperts": plan.redundant_experts}
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": identity.metadata(name, identity.labels(**mark)),
+        "data": {names.GROUP_SETTINGS: json.dumps(told)},
+    }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from openmodel_operator import names
-from openmodel_operator.desired.identity import Identity
+from openmodel_operator.desired.identity import Identity, group_name
 from openmodel_operator.desired.merge import merge
 from openmodel_operator.spec import Manifest, OpenModelSpec
 
@@ -11,6 +11,13 @@ from openmodel_operator.spec import Manifest, OpenModelSpec
 _SETTLE_SECONDS = 5
 # Time between the last call's end and the pod's, on top of the drain.
 _STOP_MARGIN_SECONDS = 15
+_GROUP_ENV = [
+    {"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
+    {
+        "name": "POD_INDEX",
+        "valueFrom": {"fieldRef": {"fieldPath": f"metadata.labels['{names.POD_INDEX_LABEL}']"}},
+    },
+]
 
 
 def pod_template(identity: Identity, spec: OpenModelSpec, image: str) -> Manifest:
@@ -33,6 +40,7 @@ def pod_template(identity: Identity, spec: OpenModelSpec, image: str) -> Manifes
                 {"name": names.MODEL_VOLUME, **model_volume(spec)},
                 {"name": "tmp", "emptyDir": {}},
                 {"name": "shm", "emptyDir": {"medium": "Memory"}},
+                *([{"name": names.GROUP_VOLUME, "configMap": {"name": ""}}] if spec.grouped else []),
             ],
         },
     }
@@ -40,14 +48,25 @@ def pod_template(identity: Identity, spec: OpenModelSpec, image: str) -> Manifes
     return merged
 
 
-def with_revision(template: Manifest, revision: str, group: int) -> Manifest:
+def with_revision(template: Manifest, model: str, revision: str, group: int) -> Manifest:
     """The template of one group of a revision."""
     labels = {names.REVISION_LABEL: revision, names.GROUP_INDEX_LABEL: str(group)}
-    containers = template["spec"]["containers"]
-    (arguments,) = [item["args"] for item in containers if item["name"] == names.RUNTIME_CONTAINER]
-    runtime = {"name": names.RUNTIME_CONTAINER, "args": [*arguments, f"--version={revision}"]}
-    marked: Manifest = merge(template, {"metadata": {"labels": labels}, "spec": {"containers": [runtime]}})
+    (container,) = [item for item in template["spec"]["containers"] if item["name"] == names.RUNTIME_CONTAINER]
+    arguments, volumes = [*container["args"], f"--version={revision}"], []
+    if is_grouped(template):
+        name = group_name(model, revision, group)
+        # The pods of the group by the names that its headless Service gives them.
+        arguments.append(f"--peers={name}-{{pod}}.{name}")
+        volumes.append({"name": names.GROUP_VOLUME, "configMap": {"name": name}})
+    runtime = {"name": names.RUNTIME_CONTAINER, "args": arguments}
+    spec = {"containers": [runtime], "volumes": volumes}
+    marked: Manifest = merge(template, {"metadata": {"labels": labels}, "spec": spec})
     return marked
+
+
+def is_grouped(template: Manifest) -> bool:
+    """Whether the pods of a group meet, and find in a ConfigMap what it should be like."""
+    return any(volume["name"] == names.GROUP_VOLUME for volume in template["spec"].get("volumes", []))
 
 
 def model_volume(spec: OpenModelSpec) -> Manifest:
@@ -80,11 +99,12 @@ def _container(identity: Identity, spec: OpenModelSpec, image: str) -> Manifest:
         "name": names.RUNTIME_CONTAINER,
         "image": image,
         "args": _arguments(identity, spec),
-        "env": [{"name": "HOME", "value": "/tmp"}],
+        "env": [{"name": "HOME", "value": "/tmp"}, *(_GROUP_ENV if spec.grouped else [])],
         "ports": [
             {"name": "grpc", "containerPort": names.GRPC_PORT},
             {"name": "metrics", "containerPort": names.METRICS_PORT},
             {"name": "health", "containerPort": names.HEALTH_PORT},
+            *([{"name": "peer", "containerPort": names.PEER_PORT}] if spec.grouped else []),
         ],
         "resources": spec.resources,
         "securityContext": {
@@ -96,6 +116,7 @@ def _container(identity: Identity, spec: OpenModelSpec, image: str) -> Manifest:
             mount,
             {"name": "tmp", "mountPath": "/tmp"},
             {"name": "shm", "mountPath": "/dev/shm"},
+            *([{"name": names.GROUP_VOLUME, "mountPath": names.GROUP_PATH, "readOnly": True}] if spec.grouped else []),
         ],
         "startupProbe": _probe("liveness", period=1, failures=120),
         "livenessProbe": _probe("liveness", period=10, failures=3),
@@ -123,12 +144,18 @@ def _arguments(identity: Identity, spec: OpenModelSpec) -> list[str]:
         "max-num-seqs": engine.max_num_seqs,
         "max-num-batched-tokens": engine.max_num_batched_tokens,
         "memory-utilization": engine.memory_utilization,
-        "expert-parallel-size": spec.ranks,
-        "redundant-experts": spec.redundant_experts,
         "threads": spec.threads,
         "drain-seconds": spec.drain_seconds,
         "settle-seconds": _SETTLE_SECONDS,
         "termination-message-path": "/dev/termination-log",
     }
+    if spec.grouped:
+        # How many ranks and copies a group has is not here: it may change without new pods.
+        flags |= {
+            "ranks-per-pod": spec.ranks_per_pod,
+            "pod": "$(POD_INDEX)",
+            "address": "$(POD_IP)",
+            "group-settings": f"{names.GROUP_PATH}/{names.GROUP_SETTINGS}",
+        }
     arguments = [f"--{flag}={value}" for flag, value in flags.items() if value is not None]
     return [*arguments, "--prefix-caching" if engine.prefix_caching else "--no-prefix-caching"]

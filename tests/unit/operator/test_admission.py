@@ -16,14 +16,14 @@ def refused(**fields: Any) -> list[str]:
 def test_a_small_spec_is_admitted() -> None:
     assert refused() == []
     assert refused(engine={"dtype": "float32", "quantization": "none", "prefixCaching": True}, replicas=3) == []
-    assert refused(parallelism={"expert": 3, "ranksPerPod": 3, "tensor": 1, "redundantExperts": 2}) == []
+    assert refused(parallelism={"expert": 6, "ranksPerPod": 3, "tensor": 1, "redundantExperts": 2}) == []
 
 
 @pytest.mark.parametrize(
     ("fields", "path"),
     [
         ({"parallelism": {"expert": 9}}, "spec.parallelism.expert"),
-        ({"parallelism": {"expert": 4, "ranksPerPod": 2}}, "spec.parallelism.ranksPerPod"),
+        ({"parallelism": {"expert": 4, "ranksPerPod": 3}}, "spec.parallelism.ranksPerPod"),
         ({"accelerator": {"resourceName": "nvidia.com/gpu"}}, "spec.accelerator"),
         ({"engine": {"quantization": "fp8"}}, "spec.engine.quantization"),
         ({"autoscaling": {"maxReplicas": 2}}, "spec.autoscaling"),

@@ -78,7 +78,7 @@ def test_pod_template_is_merged_over_the_generated_one() -> None:
             "nodeSelector": {"disk": "fast"},
         },
     }
-    template = with_revision(pod_template(IDENTITY, a_spec(podTemplate=over), IMAGE), "abc", 3)
+    template = with_revision(pod_template(IDENTITY, a_spec(podTemplate=over), IMAGE), "mixtral", "abc", 3)
     labels = template["metadata"]["labels"]
     assert (labels["team"], labels[names.REVISION_LABEL], labels[names.GROUP_INDEX_LABEL]) == ("a", "abc", "3")
     container = template["spec"]["containers"][0]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 from factories import IDENTITY, IMAGE, a_pod, a_spec, observed_after
 from openmodel_operator import names
 from openmodel_operator.observed import Observed
@@ -103,3 +105,24 @@ def test_suspend_takes_everything_down() -> None:
     assert len(actions.delete) == 2
     changed = step(a_spec(suspend=True, engine={"dtype": "float32"}), observed)
     assert len(changed.delete) == 2
+
+
+def test_a_change_of_the_groups_size_adds_pods_to_the_same_groups() -> None:
+    before, observed = serving(a_spec(parallelism={"expert": 2}))
+    assert kinds(before) == ["NetworkPolicy", "Service", "ConfigMap", "Service", "StatefulSet"]
+    for parallelism, pods in (({"expert": 4}, 4), ({"expert": 3, "redundantExperts": 2}, 3)):
+        after = step(a_spec(parallelism=parallelism), observed)
+        assert (after.revision, after.serving, after.delete) == (before.revision, before.revision, [])
+        config_map, _, stateful_set = after.apply[2:]
+        told = json.loads(config_map["data"][names.GROUP_SETTINGS])
+        assert told == {"expert": pods, "redundantExperts": parallelism.get("redundantExperts", 0)}
+        assert stateful_set["spec"]["replicas"] == pods
+        assert stateful_set["spec"]["template"] == before.apply[-1]["spec"]["template"]
+    other = step(a_spec(parallelism={"expert": 2, "ranksPerPod": 2}), observed)
+    assert other.revision != before.revision
+
+
+def test_a_groups_settings_go_with_it() -> None:
+    _, observed = serving(a_spec(parallelism={"expert": 2}))
+    actions = step(a_spec(parallelism={"expert": 2}, suspend=True), observed)
+    assert {child["kind"] for child in actions.delete} == {"StatefulSet", "Service", "ConfigMap"}

@@ -38,17 +38,18 @@ def test_a_rank_has_its_share_of_the_cpu_request(resources: dict[str, object], t
 
 
 def test_ranks_share_the_cpu_request() -> None:
-    spec = a_spec(resources={"requests": {"cpu": 7}}, parallelism={"expert": 3, "redundantExperts": 1})
-    assert (spec.ranks, spec.redundant_experts, spec.threads) == (3, 1, 2)
+    parallelism = {"expert": 6, "ranksPerPod": 3, "redundantExperts": 1}
+    spec = a_spec(resources={"requests": {"cpu": 7}}, parallelism=parallelism)
+    assert (spec.ranks, spec.redundant_experts, spec.threads) == (6, 1, 2)
     assert effective_values(spec)["parallelism"] == {
-        "expert": 3,
+        "expert": 6,
         "ranksPerPod": 3,
         "tensor": 1,
         "redundantExperts": 1,
     }
     plan = plan_group(spec)
-    assert (plan.ranks, plan.pods) == (3, 1)
-    assert plan.reason.startswith("3 ranks in one pod share the experts, on CPU with 2 threads each")
+    assert (plan.ranks, plan.pods, plan.redundant_experts) == (6, 2, 1)
+    assert plan.reason.startswith("6 ranks in 2 pods share the experts, on CPU with 2 threads each")
 
 
 def test_effective_values_name_every_default() -> None:
