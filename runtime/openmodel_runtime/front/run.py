@@ -59,9 +59,11 @@ async def serve(server: ServerConfig, engine: EngineConfig, group: GroupConfig) 
             await running
         _log.info("draining: %d requests under way", generator.under_way)
         rank.drain()
+        until = loop.time() + server.settle_seconds + server.drain_seconds + _HAND_OVER_SECONDS
         await front.drain(server.settle_seconds, server.drain_seconds)
         with suppress(TimeoutError):
-            await asyncio.wait_for(rank.hand_over(), _HAND_OVER_SECONDS)
+            # Others that drain as well may need the experts for as long as they have.
+            await asyncio.wait_for(rank.hand_over(), until - loop.time())
     finally:
         for task in (running, stopping):
             task.cancel()

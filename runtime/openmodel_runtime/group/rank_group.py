@@ -26,7 +26,7 @@ from openmodel_runtime.group.meeting_places import MeetingPlaces
 from openmodel_runtime.group.pauses import pauses
 from openmodel_runtime.group.peers import Peers
 from openmodel_runtime.group.starting import DiedLoading, RankStartError, start_ranks
-from openmodel_runtime.group.state import Epoch, Held, PodState, RankState, View
+from openmodel_runtime.group.state import Epoch, Held, PodState, RankState, Seen, View
 from openmodel_runtime.rank.client import RankClient
 from openmodel_runtime.rank.messages import GroupShare, Loaded, Regroup, StepDone
 
@@ -133,7 +133,8 @@ class RankGroup:
     @property
     def may_end(self) -> bool:
         """True when nobody needs this pod any more: of one that has drained, others have taken the experts over."""
-        others = [pod for pod in self._peers.view().values() if pod.ranks and not pod.drained]
+        pods = self._peers.view().values()
+        others = [pod for pod in pods if pod.seen is Seen.LIVE and pod.ranks and not pod.drained]
         return not others or (settled(self._view()) and not any(member.epoch for member in self._members))
 
     def become(self, state: PodState) -> None:

@@ -11,9 +11,8 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from openmodel_runtime.parallel.exchange import GroupExchange
 from openmodel_runtime.parallel.mailbox import GroupBroken
-from openmodel_runtime.parallel.step_group import StepOpening
+from openmodel_runtime.parallel.step_group import StepExchange, StepOpening
 
 _log = logging.getLogger(__name__)
 
@@ -23,7 +22,7 @@ class NextGroup:
     """A group that this rank is ready to step with."""
 
     epoch: int
-    exchange: GroupExchange | None
+    exchange: StepExchange | None
     """None: it steps with nobody."""
     enter: Callable[[], None]
     """Puts the experts of this epoch in place."""
@@ -32,7 +31,7 @@ class NextGroup:
 class Membership:
     """The group of one rank. Not thread-safe: the thread of the engine owns it."""
 
-    def __init__(self, epoch: int, exchange: GroupExchange | None) -> None:
+    def __init__(self, epoch: int, exchange: StepExchange | None) -> None:
         """Without an exchange, the rank waits for its first group."""
         self.epoch = epoch
         """Of the group that it steps with, or stepped with last."""

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
+
+from openmodel_runtime.models.block_input import ExpertExchange
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,3 +32,16 @@ class OpenedStep:
     """True when nobody has anything, or will have soon."""
     next_epoch: int
     """The epoch that all are ready to change to, instead of computing this step; 0 for none."""
+
+
+class StepExchange(ExpertExchange, Protocol):
+    """The ranks that a rank steps with."""
+
+    waiting: bool
+    """True while others are waited for."""
+
+    def open(self, told: StepOpening) -> OpenedStep:
+        """Begins a step: tells the others what this rank has. GroupBroken when one of them has gone."""
+
+    def stop(self) -> None:
+        """Ends all waiting for other ranks; may be called in any thread."""

@@ -18,7 +18,7 @@ from msgspec import structs
 from openmodel_runtime.engine.engine import Engine
 from openmodel_runtime.engine.grammar import GrammarMatcher
 from openmodel_runtime.engine.memory import held_bytes
-from openmodel_runtime.errors import EXIT_START_FAILED, OutOfMemory, StartError
+from openmodel_runtime.errors import EXIT_START_FAILED, StartError
 from openmodel_runtime.parallel.membership import Membership, NextGroup
 from openmodel_runtime.rank.channel import Channel
 from openmodel_runtime.rank.inbox import Arrival, Awaited, Closed, Inbox, Item, NoLongerAwaited
@@ -36,7 +36,7 @@ from openmodel_runtime.rank.messages import (
     WeightsRead,
 )
 from openmodel_runtime.rank.progress import Progress
-from openmodel_runtime.rank.startup import WARM_UP, StartedRank, grammar_compiler, start_rank
+from openmodel_runtime.rank.startup import StartedRank, grammar_compiler, start_rank
 from openmodel_runtime.request import RequestFailed, TokenOutput
 
 _log = logging.getLogger(__name__)
@@ -130,24 +130,18 @@ def _loop(channel: Channel, rank: StartedRank, inbox: Inbox, progress: Progress)
 
 
 class _Reports:
-    """Tells the front what steps came to, and when the rank has come to another group.
-
-    With its first group a rank runs a token of its own through the model, before it says that it is there.
-    """
+    """Tells the front what steps came to, and when the rank has come to another group."""
 
     def __init__(self, channel: Channel, engine: Engine) -> None:
         self._channel = channel
         self._engine = engine
         self._told = StepDone(outputs=[], running=0, waiting=0, free_tokens=0)
         self._told_group = 0
-        self._warm = False
 
     def send(self, outputs: list[TokenOutput], failed: list[RequestFailed]) -> None:
         """Tells what is new."""
-        if self._told_group == 0 and not self._warm:
-            self._warm_up(outputs, failed)
         group = self._group()
-        if group > self._told_group and self._warm:
+        if group > self._told_group:
             self._told_group = group
             self._channel.send(Regrouped(group))
         scheduler = self._engine.scheduler
@@ -161,12 +155,6 @@ class _Reports:
         if step != self._told:
             self._told = structs.replace(step, outputs=[], failed=[])
             self._channel.send(step)
-
-    def _warm_up(self, outputs: list[TokenOutput], failed: list[RequestFailed]) -> None:
-        if any(failure.request_id == WARM_UP.request_id for failure in failed):
-            raise OutOfMemory("the first step of the group failed")
-        if any(output.request_id == WARM_UP.request_id for output in outputs):
-            self._warm = True
 
     def _group(self) -> int:
         group = self._engine.group
@@ -199,10 +187,7 @@ def _tell_group(rank: StartedRank, group: Membership, item: Item, inbox: Inbox) 
             group.prepare(item.epoch)
             rank.regrouper.begin(item, inbox.put_group)
         case NextGroup():
-            first = group.epoch == 0
             group.offer(item)
-            if first and group.exchange is not None:
-                rank.engine.submit(WARM_UP)
 
 
 def _read(channel: Channel, inbox: Inbox, answer: Callable[[], Pong]) -> None:

@@ -21,6 +21,7 @@ from openmodel_runtime.parallel.placement import Placement, Slots
 from openmodel_runtime.rank.messages import Regroup
 
 _log = logging.getLogger(__name__)
+_NICE = 15
 Packed = tuple[PackedWeight, PackedWeight]
 """Of a layer's experts: gate and up, down."""
 
@@ -49,12 +50,20 @@ class Regrouper:
             done(NextGroup(message.epoch, None, lambda: None))
             return
         self._meeting = open_mailbox(member)
-        arguments = (member, Placement(member.size, message.layers), self._meeting, done)
+        arguments = (member, Placement(member.size, message.layers), self._meeting, done, message.broken)
         threading.Thread(target=self._prepare, args=arguments, name="regroup", daemon=True).start()
 
     def _prepare(
-        self, member: GroupMember, placement: Placement, mailbox: Mailbox, done: Callable[[NextGroup], None]
+        self,
+        member: GroupMember,
+        placement: Placement,
+        mailbox: Mailbox,
+        done: Callable[[NextGroup], None],
+        broken: bool,
     ) -> None:
+        if not broken:
+            # Others are served meanwhile: this thread, and those that it starts, take what the engine leaves them.
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
         try:
             slots = placement.of_rank(member.rank)
             packed = self._packed(slots)

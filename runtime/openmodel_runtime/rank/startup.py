@@ -35,6 +35,7 @@ from openmodel_runtime.models.layers import Numerics, weight_bytes
 from openmodel_runtime.models.registry import read_model_config
 from openmodel_runtime.parallel.membership import Membership
 from openmodel_runtime.parallel.placement import Slots, plan_placement
+from openmodel_runtime.parallel.rehearsal import Rehearsal
 from openmodel_runtime.rank.messages import Fit, GroupShare, Loaded, Start
 from openmodel_runtime.rank.regroup import Regrouper
 from openmodel_runtime.request import GenerateRequest, SamplingParams
@@ -96,13 +97,12 @@ def start_rank(start: Start, weights_read: Callable[[], Fit] = lambda: Fit(ranks
     )
     eos = read_eos_token_ids(folder, raw)
     runner = ModelRunner(loaded.model, caches, eos)
-    group = None if slots is None else Membership(0, None)
-    engine = Engine(Scheduler(limits, eos), runner, lambda: secrets.randbits(64), group)
-    if group is None:
-        # One of a group does so with its first group: it has nobody to step with yet.
-        _warm_up(engine)
+    rehearsal = None if slots is None else Membership(0, Rehearsal(slots))
+    engine = Engine(Scheduler(limits, eos), runner, lambda: secrets.randbits(64), rehearsal)
+    _warm_up(engine)
     regrouper = None
     if slots is not None and config.experts is not None:
+        engine.group = Membership(0, None)
         regrouper = Regrouper(loaded.source, config.experts, loaded.model, slots)
     return StartedRank(
         engine,
@@ -153,13 +153,9 @@ def grammar_compiler(start: Start, loaded: Loaded) -> GrammarCompiler:
     return GrammarCompiler(new_tokenizer)
 
 
-WARM_UP = GenerateRequest(request_id=0, prompt=(0,), sampling=SamplingParams(temperature=0.0, max_tokens=1))
-"""One token through the whole model: the first caller does not wait for pages."""
-
-
 def _warm_up(engine: Engine) -> None:
-    """What can not run fails here."""
-    engine.submit(WARM_UP)
+    """One token through the whole model: what can not run fails here, and the first caller does not wait for pages."""
+    engine.submit(GenerateRequest(request_id=0, prompt=(0,), sampling=SamplingParams(temperature=0.0, max_tokens=1)))
     if failed := engine.step().failed:
         raise DoesNotFit(f"the first step failed: {failed[0].message}; raise the memory limit")
 

@@ -6,10 +6,9 @@ from typing import cast
 
 import pytest
 
-from openmodel_runtime.parallel.exchange import GroupExchange
 from openmodel_runtime.parallel.mailbox import GroupBroken
 from openmodel_runtime.parallel.membership import Membership, NextGroup
-from openmodel_runtime.parallel.step_group import OpenedStep, StepOpening
+from openmodel_runtime.parallel.step_group import OpenedStep, StepExchange, StepOpening
 
 
 class Exchange:
@@ -31,11 +30,11 @@ class Exchange:
 
 
 def group_of(exchange: Exchange | None, epoch: int = 1) -> Membership:
-    return Membership(epoch, cast(GroupExchange | None, exchange))
+    return Membership(epoch, cast(StepExchange | None, exchange))
 
 
 def next_group(epoch: int, exchange: Exchange, entered: list[int]) -> NextGroup:
-    return NextGroup(epoch, cast(GroupExchange, exchange), lambda: entered.append(epoch))
+    return NextGroup(epoch, cast(StepExchange, exchange), lambda: entered.append(epoch))
 
 
 @pytest.fixture
