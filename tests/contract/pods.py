@@ -17,6 +17,7 @@ from contract.runtime_server import RuntimeServer, free_ports, process_state, un
 from openmodel_protos import grpc_service_pb2_grpc as pb_grpc
 
 _networks = itertools.count(1)
+_LOOKS = 20
 
 
 class Pods:
@@ -49,6 +50,18 @@ class Pods:
     def wait_until_ready(self) -> None:
         for server in self.pods.values():
             server.wait_until_ready()
+
+    def wait_until_resting(self) -> None:
+        """Returns once no rank has anything to do: none of them has woken for a while."""
+        for server in self.pods.values():
+            server.wait_until_idle()
+            seen: list[int] = []
+
+            def asleep(rank: int = server.rank(), seen: list[int] = seen) -> bool:
+                seen.append(waits_of(rank))
+                return len(seen) >= _LOOKS and len(set(seen[-_LOOKS:])) == 1
+
+            until(asleep, "the rank rests")
 
     def stub(self, pod: int) -> pb_grpc.GRPCInferenceServiceStub:
         """The service of a pod; open until all are closed."""
@@ -96,3 +109,11 @@ class Pods:
         self._open.close()
         for server in self.pods.values():
             server.close()
+
+
+def waits_of(pid: int) -> int:
+    """How often the main thread of a process has gone to sleep."""
+    (line,) = [
+        line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("voluntary_ctxt")
+    ]
+    return int(line.split()[1])

@@ -28,7 +28,7 @@ from contract.infer_requests import (
     until_answered,
 )
 from contract.pods import Pods
-from contract.runtime_server import CONTEXT, RuntimeServer, process_state, until
+from contract.runtime_server import CONTEXT, RuntimeServer, until
 
 MIXED = [
     request(PROMPT),
@@ -139,9 +139,7 @@ def test_answers_are_the_same_whoever_is_asked(pods: Pods, alone: RuntimeServer)
 
 def test_a_group_at_rest_computes_nothing_and_wakes_for_one_request(pods: Pods, expected: str) -> None:
     for pod in (1, 0, 1):
-        for server in pods.pods.values():
-            server.wait_until_idle()
-        until(lambda: all(process_state(server.rank()) == "S" for server in pods.pods.values()), "all ranks sleep")
+        pods.wait_until_resting()
         assert text_of(pods.stub(pod).ModelInfer(request(sampling=LONG))) == expected
 
 
@@ -224,6 +222,7 @@ def test_a_group_grows_and_shrinks_while_it_serves(pods: Pods, alone: RuntimeSer
     texts = endless.cut()
     with alone.stub() as stub:
         whole = text_of(stub.ModelInfer(request(sampling={**EVERLASTING, "max_tokens": 4_000})))
+    pods.wait_until_resting()
     assert [text for text in texts if any(map(operator.ne, text, whole))] == []
 
 

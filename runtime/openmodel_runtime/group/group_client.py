@@ -41,6 +41,8 @@ class GroupClient:
         """`call_others` calls the ranks of other pods."""
         # Each has a number that no other gets: an id says whose request it is, also after that one has gone.
         self._ranks: dict[int, Rank] = {}
+        # Those that take requests; what the others have was given to them before.
+        self._taking: dict[int, Rank] = {}
         self._numbers = itertools.count()
         # Each call has a number of its own: while ranks have heard different ones, none of them goes to rest.
         self._bell = 0
@@ -48,24 +50,34 @@ class GroupClient:
 
     def add(self, rank: Rank) -> None:
         """A rank takes requests from now on."""
-        self._ranks[next(self._numbers)] = rank
+        known = (number for number, other in self._ranks.items() if other is rank)
+        number = next(known, None)
+        number = next(self._numbers) if number is None else number
+        self._ranks[number] = self._taking[number] = rank
+        # A rank that has not heard the last call would keep the others from resting.
+        rank.ring(self._bell)
+
+    def pause(self, rank: Rank) -> None:
+        """A rank takes no requests for now; those that it has are still its own."""
+        self._taking = {number: other for number, other in self._taking.items() if other is not rank}
 
     def remove(self, rank: Rank) -> None:
         """A rank has gone."""
+        self.pause(rank)
         self._ranks = {number: other for number, other in self._ranks.items() if other is not rank}
 
     @property
     def takes_requests(self) -> bool:
         """True when some rank does."""
-        return bool(self._ranks)
+        return bool(self._taking)
 
     def submit(self, prompt: tuple[int, ...], sampling: SamplingParams, sink: TokenSink) -> RequestId:
         """Asks for a completion, whose tokens go to `sink`; returns the id to abort it by. Raises Unavailable."""
-        if not self._ranks:
+        if not self._taking:
             raise Unavailable("no rank takes requests: send the request again")
         self._bell += 1
-        chosen = min(self._ranks, key=lambda number: self._ranks[number].under_way)
-        request_id = self._ranks[chosen].submit(prompt, sampling, sink, self._bell)
+        chosen = min(self._taking, key=lambda number: self._taking[number].under_way)
+        request_id = self._taking[chosen].submit(prompt, sampling, sink, self._bell)
         self._ring(but=chosen)
         self._call_others(self._bell)
         return chosen, request_id

@@ -226,7 +226,7 @@ class RankGroup:
         if takes:
             self.client.add(member.client)
         else:
-            self.client.remove(member.client)
+            self.client.pause(member.client)
         if all(each.takes_requests for each in self._members):
             self._entered.set()
         self._on_ready(any(each.takes_requests for each in self._members))
