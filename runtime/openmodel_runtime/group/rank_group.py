@@ -160,10 +160,7 @@ class RankGroup:
         for epoch in (newest, made):
             if epoch is not None and (self._epoch is None or epoch.number > self._epoch.number):
                 self._go_over(epoch)
-        if settled(self._view()):
-            self._settled.set()
-        else:
-            self._settled.clear()
+        (self._settled.set if settled(self._view()) else self._settled.clear)()
         self._peers.tell(self._state())
 
     def _hopeless(self) -> bool:

@@ -46,6 +46,8 @@ class NetworkMailbox:
         host, _, port = member.store.rpartition(":")
         self._store_at = (host.strip("[]"), int(port))
         self._group: Any = None
+        self._options = dist.AllToAllOptions()
+        self._options.timeout = _TIMEOUT
         self._sockets: set[tuple[int, str]] = set()
         self._stopped = threading.Event()
         self._store = self._open_store() if member.rank == 0 else None
@@ -57,13 +59,15 @@ class NetworkMailbox:
         everybody = [f"here/{rank}" for rank in range(self.ranks)]
         self._wait(lambda: bool(store.check(everybody)))
         options = _Gloo._Options()
-        options._timeout = _TIMEOUT
+        # One that dies just now, with its address, would be waited for; and others wait for these sockets.
+        options._timeout = _CONNECT
         options._devices = [_Gloo.create_device(hostname=self._address)]
         store.set_timeout(_CONNECT)
         try:
             with _SOCKETS:
                 before = _connections()
                 self._group = _Gloo(store, self.rank, self.ranks, options)
+                self._group._set_default_timeout(_TIMEOUT)
                 self._sockets = _connections() - before
         except RuntimeError as error:
             raise GroupBroken(f"not all ranks came: {error}") from None
@@ -80,7 +84,7 @@ class NetworkMailbox:
         received = torch.empty(sum(sizes), dtype=torch.uint8)
         lengths = [part.numel() for part in sent]
         try:
-            self._group.alltoall_base(received, torch.cat(sent), sizes, lengths, dist.AllToAllOptions()).wait()
+            self._group.alltoall_base(received, torch.cat(sent), sizes, lengths, self._options).wait()
         except RuntimeError as error:
             raise GroupBroken(f"a rank has gone: {error}") from None
         for part, came in zip(into, torch.split(received, sizes), strict=True):
