@@ -91,10 +91,10 @@ class Pods:
             for pid in pids:
                 os.kill(pid, signal.SIGCONT)
 
-    def members(self, pod: int) -> int:
-        """Ranks of the newest epoch that a pod knows of."""
-        told = re.findall(r"epoch \d+: (\d+) ranks share", self.pods[pod].log.read_text())
-        return int(told[-1]) if told else 0
+    def epoch(self, pod: int) -> tuple[int, int]:
+        """The newest epoch that a pod knows of: its number, and how many ranks it has."""
+        told = re.findall(r"epoch (\d+): (\d+) ranks share", self.pods[pod].log.read_text())
+        return (int(told[-1][0]), int(told[-1][1])) if told else (0, 0)
 
     def end(self, pod: int) -> int:
         """Asks the pod to end; returns its exit code."""

@@ -123,8 +123,13 @@ def assert_serves(pods: Pods, expected: str) -> None:
 
 
 def until_members(pods: Pods, count: int) -> None:
-    """All pods step with a group of so many."""
-    until(lambda: all(pods.members(pod) == count for pod in pods.pods), f"{count} ranks step together")
+    """All pods know of the same epoch, and it has so many."""
+
+    def agreed() -> bool:
+        ((_, ranks), *others) = {pods.epoch(pod) for pod in pods.pods}
+        return ranks == count and not others
+
+    until(agreed, f"{count} ranks step together")
     pods.wait_until_ready()
 
 
