@@ -54,7 +54,6 @@ class PodState(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     POD_FIELD_NUMBER: _builtins.int
-    INCARNATION_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     ADDRESS_FIELD_NUMBER: _builtins.int
     RANKS_FIELD_NUMBER: _builtins.int
@@ -66,8 +65,6 @@ class PodState(_message.Message):
     EPOCH_FIELD_NUMBER: _builtins.int
     pod: _builtins.int
     """Number of the pod among those of its group."""
-    incarnation: _builtins.str
-    """Differs from one life of the pod's front to the next."""
     version: _builtins.str
     """The model's revision: pods of another revision are refused."""
     address: _builtins.str
@@ -94,7 +91,6 @@ class PodState(_message.Message):
         self,
         *,
         pod: _builtins.int = ...,
-        incarnation: _builtins.str = ...,
         version: _builtins.str = ...,
         address: _builtins.str = ...,
         ranks: _abc.Iterable[Global___RankState] | None = ...,
@@ -107,7 +103,7 @@ class PodState(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "drained", b"drained", "draining", b"draining", "epoch", b"epoch", "experts", b"experts", "incarnation", b"incarnation", "isolated", b"isolated", "pod", b"pod", "ranks", b"ranks", "size", b"size", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "drained", b"drained", "draining", b"draining", "epoch", b"epoch", "experts", b"experts", "isolated", b"isolated", "pod", b"pod", "ranks", b"ranks", "size", b"size", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -22,7 +22,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from checkpoints import write_tiny_llama
+from checkpoints import write_tiny_llama, write_tiny_mixtral
 from contract.infer_requests import MODEL, VERSION
 from openmodel_protos import grpc_service_pb2_grpc as pb_grpc
 
@@ -186,7 +186,16 @@ def free_ports(count: int) -> list[int]:
 
 def long_llama(folder: Path) -> Path:
     """A tiny Llama for sequences of CONTEXT tokens."""
-    config = write_tiny_llama(folder) / "config.json"
+    return _lengthened(write_tiny_llama(folder))
+
+
+def long_mixtral(folder: Path) -> Path:
+    """A tiny Mixtral for sequences of CONTEXT tokens."""
+    return _lengthened(write_tiny_mixtral(folder))
+
+
+def _lengthened(folder: Path) -> Path:
+    config = folder / "config.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), "max_position_embeddings": CONTEXT}))
     return folder
 

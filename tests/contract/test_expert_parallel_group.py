@@ -24,7 +24,7 @@ from contract.infer_requests import (
     text_of,
     until_answered,
 )
-from contract.runtime_server import CONTEXT, RuntimeServer, process_state, until
+from contract.runtime_server import RuntimeServer, long_mixtral, process_state, until
 from openmodel_protos import grpc_service_pb2 as pb
 from openmodel_protos import grpc_service_pb2_grpc as pb_grpc
 from openmodel_runtime.errors import EXIT_START_FAILED
@@ -44,10 +44,7 @@ MIXED = [
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = write_tiny_mixtral(tmp_path_factory.mktemp("mixtral"))
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | {"max_position_embeddings": CONTEXT}))
-    return folder
+    return long_mixtral(tmp_path_factory.mktemp("mixtral"))
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import operator
 import os
 import signal
@@ -14,7 +13,6 @@ from typing import Any
 import grpc
 import pytest
 
-from checkpoints import write_tiny_mixtral
 from contract.infer_requests import (
     EVERLASTING,
     LONG,
@@ -28,7 +26,7 @@ from contract.infer_requests import (
     until_answered,
 )
 from contract.pods import Pods
-from contract.runtime_server import CONTEXT, RuntimeServer, until
+from contract.runtime_server import RuntimeServer, long_mixtral, until
 
 MIXED = [
     request(PROMPT),
@@ -40,10 +38,7 @@ MIXED = [
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = write_tiny_mixtral(tmp_path_factory.mktemp("mixtral"))
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | {"max_position_embeddings": CONTEXT}))
-    return folder
+    return long_mixtral(tmp_path_factory.mktemp("mixtral"))
 
 
 @pytest.fixture(scope="module")

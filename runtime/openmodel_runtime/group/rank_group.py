@@ -226,14 +226,14 @@ class RankGroup:
             self.client.pause(member.client)
         if all(each.takes_requests for each in self._members):
             self._entered.set()
-        self._on_ready(any(each.takes_requests for each in self._members))
+        self._on_ready(self.client.takes_requests)
 
     async def _lose(self, member: LocalRank) -> None:
         """A rank has ended: the others go on."""
         self._members.remove(member)
         self._clients.remove(member.client)
         self.client.remove(member.client)
-        self._on_ready(any(each.takes_requests for each in self._members))
+        self._on_ready(self.client.takes_requests)
         self.changed()
         self.exit_code = await member.client.exit_code()
         self._metrics.rank_died()

@@ -79,8 +79,6 @@ class PodState:
     """What a pod tells the others."""
 
     pod: int
-    incarnation: str
-    """Differs from one life of the pod's front to the next."""
     address: str
     ranks: tuple[RankState, ...] = ()
     """In the order of their places in the pod."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import secrets
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -57,7 +56,7 @@ class RankSupervisor:
         self._metrics = metrics
         self._group: RankGroup | None = None
         self._loaded: Loaded | None = None
-        self._state = PodState(pod=group.pod, incarnation=secrets.token_hex(8), address=group.address)
+        self._state = PodState(pod=group.pod, address=group.address)
 
     @property
     def client(self) -> GroupClient:
@@ -77,11 +76,12 @@ class RankSupervisor:
         """Starts the ranks again and again; ends only by cancellation, RankStartError or RankKeepsDying."""
         self._read_settings()
         await self._peers.start(self._state, self)
-        reading = asyncio.ensure_future(self._keep_reading_settings())
+        reading = None if self._config.settings is None else asyncio.ensure_future(self._keep_reading_settings())
         try:
             await self._keep_running()
         finally:
-            reading.cancel()
+            if reading is not None:
+                reading.cancel()
             await self._peers.stop()
 
     async def hand_over(self) -> None:

@@ -13,7 +13,6 @@ def to_report(state: PodState, version: str) -> pb.PodReport:
     return pb.PodReport(
         state=pb.PodState(
             pod=state.pod,
-            incarnation=state.incarnation,
             version=version,
             address=state.address,
             ranks=[pb.RankState(id=rank.id, epoch=rank.epoch, slots=_slots(rank.held)) for rank in state.ranks],
@@ -31,7 +30,6 @@ def from_message(message: pb.PodState) -> PodState:
     """The state that a pod told."""
     return PodState(
         pod=message.pod,
-        incarnation=message.incarnation,
         address=message.address,
         ranks=tuple(RankState(rank.id, rank.epoch, _held(rank.slots)) for rank in message.ranks),
         size=message.size,

@@ -25,7 +25,7 @@ def held(rank: int, size: int) -> Held:
 def pod(number: int, *, size: int = 3, held_by: int | None = None, **more: object) -> PodState:
     """A pod of one rank that has loaded its part of a group of `size`."""
     rank = RankState(f"rank-{number}", 0, held(number if held_by is None else held_by, size))
-    state = PodState(pod=number, incarnation="a", address=f"10.0.0.{number}", ranks=(rank,), size=size, experts=EXPERTS)
+    state = PodState(pod=number, address=f"10.0.0.{number}", ranks=(rank,), size=size, experts=EXPERTS)
     return replace(state, **more)  # type: ignore[arg-type]  # a field's name and value
 
 
