@@ -1,8 +1,8 @@
 """Ranks of several pods hand each other rows over the network: torch.distributed with gloo.
 
 The ranks of an epoch meet in a store of their own, which the first of them opens. Neither `abort` nor `shutdown` of a
-process group ends a collective that waits for a peer that does not answer; shutting its sockets down does, so the
-sockets that came with the group are remembered.
+process group ends a collective that waits for a peer that does not answer; shutting its sockets down does, most of the
+time: the sockets that came with the group are remembered. Whoever waits for the collective is woken in any case.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ _CONNECT = timedelta(seconds=3)
 _LOOK_SECONDS = 0.002
 # Held while sockets are made: those that appear meanwhile are of whoever holds it.
 _SOCKETS = threading.Lock()
+# Groups that were left in a collective that has not ended: dropping one would wait for it.
+_UNFINISHED: list[tuple[Any, ...]] = []
 
 
 class NetworkMailbox:
@@ -50,6 +52,8 @@ class NetworkMailbox:
         self._options.timeout = _TIMEOUT
         self._sockets: set[tuple[int, str]] = set()
         self._stopped = threading.Event()
+        # Set when an exchange has ended, or nobody is to wait for it any longer.
+        self._over = threading.Event()
         self._store = self._open_store() if member.rank == 0 else None
 
     def meet(self) -> None:
@@ -77,6 +81,8 @@ class NetworkMailbox:
 
     def swap(self, out: Sequence[Tensor], into: Sequence[Tensor]) -> None:
         """One all-to-all of uneven sizes; what is not in the processor's memory is staged there."""
+        # Of this exchange alone, or the end of an earlier one would end it; made before the look, for `stop` sets both.
+        self._over = over = threading.Event()
         if self._group is None or self._stopped.is_set():
             raise GroupBroken("the group was left")
         sent = [_bytes(part) if rank != self.rank else _NOTHING for rank, part in enumerate(out)]
@@ -84,7 +90,16 @@ class NetworkMailbox:
         received = torch.empty(sum(sizes), dtype=torch.uint8)
         lengths = [part.numel() for part in sent]
         try:
-            self._group.alltoall_base(received, torch.cat(sent), sizes, lengths, self._options).wait()
+            work = self._group.alltoall_base(received, torch.cat(sent), sizes, lengths, self._options)
+            future = work.get_future()
+            # Nothing of the group in it: whoever drops a group last ends its threads, and must not be one of them.
+            future.add_done_callback(lambda _: over.set())
+            over.wait()
+            if self._stopped.is_set():
+                if not future.done():
+                    _UNFINISHED.append((self._group, work, received))
+                raise GroupBroken("the group was left")
+            work.wait()
         except RuntimeError as error:
             raise GroupBroken(f"a rank has gone: {error}") from None
         for part, came in zip(into, torch.split(received, sizes), strict=True):
@@ -94,6 +109,7 @@ class NetworkMailbox:
     def stop(self) -> None:
         """Ends all waiting."""
         self._stopped.set()
+        self._over.set()
         for number, name in self._sockets:
             with suppress(OSError):
                 # The number may be another's by now.
