@@ -7,6 +7,7 @@ from typing import Any
 
 from openmodel_operator import names
 from openmodel_operator.desired.identity import Identity
+from openmodel_operator.group_report import GroupReport
 from openmodel_operator.observed import Observed, Proof, proof_key
 from openmodel_operator.rollout import ActionPlan
 from openmodel_operator.spec import OpenModelSpec, parse_spec
@@ -69,6 +70,22 @@ def a_pod(
         },
         "status": status,
     }
+
+
+def a_report(**fields: Any) -> GroupReport:
+    """Of four ranks that need at least two."""
+    given = {
+        "ranks": 4,
+        "wanted_ranks": 4,
+        "experts": 8,
+        "missing_experts": 0,
+        "smallest_ranks": 2,
+        "survives_process_loss": 2,
+        "survives_pod_loss": 1,
+        "imbalance": 0.0,
+        "last_rebalance": 0.0,
+    }
+    return GroupReport(**{**given, **fields})
 
 
 def children_of(actions: ActionPlan, kind: str) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from openmodel_operator.reasons import ConditionType, Reason
 from openmodel_operator.spec import Manifest
@@ -20,6 +21,11 @@ class Verdict:
     status: bool | None
     reason: Reason
     message: str
+
+
+def timestamp(now: datetime) -> str:
+    """RFC 3339 in UTC, to the second, as Kubernetes writes it."""
+    return now.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def merge_conditions(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,6 +17,8 @@ from openmodel_operator import names
 from openmodel_operator.admission import refusals
 from openmodel_operator.desired.identity import Identity
 from openmodel_operator.events import transition_event
+from openmodel_operator.group_report import GroupReport
+from openmodel_operator.group_status import refused_shrink
 from openmodel_operator.kube import Kube, KubeError
 from openmodel_operator.observed import Observed, Proof, is_ready, proof_key
 from openmodel_operator.plan import plan_group
@@ -31,15 +34,18 @@ ModelKey = tuple[str, str]
 """Namespace and name."""
 Prove = Callable[[str, str, str], Awaitable[Proof]]
 """Address, model and revision to a proof."""
+AskGroup = Callable[[str], Awaitable[GroupReport | None]]
+"""Address to what the pod says of its group."""
 
 
 class Controller:
     """Brings OpenModels about, one look at a time."""
 
-    def __init__(self, kube: Kube, settings: Settings, prove: Prove) -> None:
+    def __init__(self, kube: Kube, settings: Settings, prove: Prove, ask_group: AskGroup) -> None:
         self._kube = kube
         self._settings = settings
         self._prove = prove
+        self._ask_group = ask_group
         self._proofs: dict[ModelKey, dict[str, Proof]] = {}
 
     async def reconcile(self, key: ModelKey) -> None:
@@ -62,6 +68,9 @@ class Controller:
             return blocked_status(before, generation, spec, _now())
         plan = plan_group(spec)
         actions = plan_actions(identity, spec, plan, observed, self._settings.runtime_image)
+        shrink = refused_shrink(plan, observed.reports_of(actions.revision))
+        if shrink is not None:
+            return blocked_status(before, generation, Blocked(Reason.INSUFFICIENT_MEMORY, shrink, False), _now())
         blocked = await self._execute(identity, actions, observed)
         if blocked is not None:
             return blocked_status(before, generation, blocked, _now())
@@ -81,7 +90,7 @@ class Controller:
         # Labels anybody can write; a pod counts that a StatefulSet of ours made.
         makers = [item["metadata"]["uid"] for item in stateful_sets]
         pods = [pod for pod in pods if _owned_by(pod, *makers)]
-        return Observed(
+        seen = Observed(
             service=next((item for item in owned if item["metadata"]["name"] == identity.name), None),
             network_policies=[item for item in policies if _owned_by(item, identity.uid)],
             stateful_sets=stateful_sets,
@@ -90,6 +99,20 @@ class Controller:
             pods=pods,
             proofs=await self._prove_pods(key, identity, pods),
         )
+        return replace(seen, reports=await self._ask_groups(seen))
+
+    async def _ask_groups(self, seen: Observed) -> dict[str, GroupReport]:
+        """What groups that share experts say of themselves; any of their pods may answer for the others."""
+
+        async def ask(group: Manifest) -> GroupReport | None:
+            for pod in seen.running_pods(group):
+                if (report := await self._ask_group(pod["status"]["podIP"])) is not None:
+                    return report
+            return None
+
+        reports = await asyncio.gather(*map(ask, seen.config_maps))
+        named = zip(seen.config_maps, reports, strict=True)
+        return {group["metadata"]["name"]: report for group, report in named if report is not None and report.experts}
 
     async def _prove_pods(self, key: ModelKey, identity: Identity, pods: list[Manifest]) -> dict[str, Proof]:
         """Proofs of all ready first pods: those known to be good, and new ones for the rest."""

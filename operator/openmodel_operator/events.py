@@ -10,9 +10,9 @@ from datetime import datetime
 from typing import Any
 
 from openmodel_operator import names
+from openmodel_operator.conditions import timestamp
 from openmodel_operator.reasons import ConditionType
 from openmodel_operator.spec import Manifest
-from openmodel_operator.status import timestamp
 
 _MAX_MESSAGE = 1024
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from openmodel_operator import names
+from openmodel_operator.group_report import GroupReport
 from openmodel_operator.spec import Manifest
 
 
@@ -37,6 +38,8 @@ class Observed:
     """The one that users keep."""
     proofs: Mapping[str, Proof] = field(default_factory=dict)
     """By pod uid."""
+    reports: Mapping[str, GroupReport] = field(default_factory=dict)
+    """Of groups whose ranks share experts, by name, as far as they answer."""
 
     def children(self) -> list[Manifest]:
         """Everything that the OpenModel owns."""
@@ -67,9 +70,32 @@ class Observed:
         """Groups of a revision whose first pod is ready and answered a real inference."""
         return sum(1 for pod in self.pods_of(revision) if is_ready(pod) and self._proven(pod))
 
+    def reports_of(self, revision: str) -> dict[str, GroupReport]:
+        """What the groups of a revision say, by name."""
+        names_of = {_name(item) for item in self.config_maps if _labels(item).get(names.REVISION_LABEL) == revision}
+        return {name: report for name, report in sorted(self.reports.items()) if name in names_of}
+
+    def running_pods(self, group: Manifest) -> list[Manifest]:
+        """Pods of the group that a ConfigMap belongs to that have an address, in their order."""
+        wanted = {label: _labels(group)[label] for label in (names.REVISION_LABEL, names.GROUP_INDEX_LABEL)}
+        pods = [
+            pod
+            for pod in self.pods
+            if pod.get("status", {}).get("podIP") and wanted.items() <= pod["metadata"]["labels"].items()
+        ]
+        return sorted(pods, key=_name)
+
     def _proven(self, pod: Manifest) -> bool:
         proof = self.proofs.get(proof_key(pod))
         return proof is not None and proof.ok
+
+
+def _name(item: Manifest) -> str:
+    return str(item["metadata"]["name"])
+
+
+def _labels(item: Manifest) -> Mapping[str, str]:
+    return dict(item["metadata"].get("labels", {}))
 
 
 def is_ready(pod: Manifest) -> bool:

@@ -1,6 +1,6 @@
-"""The proof of Ready: one greedy token, for real, over gRPC from a group's first pod.
+"""What the operator asks a pod over gRPC: one greedy token, for real, as the proof of Ready; and how its group is.
 
-Knows the Open Inference Protocol and an address; decides nothing.
+Knows protocols and an address; decides nothing.
 """
 
 from __future__ import annotations
@@ -12,19 +12,22 @@ import time
 import grpc
 
 from openmodel_operator import names
+from openmodel_operator.group_report import GroupReport
 from openmodel_operator.observed import Proof
 from openmodel_protos import grpc_service_pb2 as pb
 from openmodel_protos import grpc_service_pb2_grpc as pb_grpc
+from openmodel_protos import load_pb2 as load_pb
+from openmodel_protos import load_pb2_grpc as load_pb_grpc
 
 # A loaded model may still have a queue; a model that is wedged must not hold its key for ever.
 _TIMEOUT_SECONDS = 30.0
+_REPORT_TIMEOUT_SECONDS = 2.0
 _PROMPT = b"Hello"
 
 
 async def prove(address: str, model: str, revision: str) -> Proof:
     """Asks the pod for one token of this revision; every failure becomes a Proof that says so."""
-    host = f"[{address}]" if ":" in address else address
-    async with grpc.aio.insecure_channel(f"{host}:{names.GRPC_PORT}") as channel:
+    async with _channel(address) as channel:
         stub = pb_grpc.GRPCInferenceServiceStub(channel)
         began = time.monotonic()
         try:
@@ -39,6 +42,31 @@ async def prove(address: str, model: str, revision: str) -> Proof:
         return Proof(ok=False, message="the answer has no output")
     facts = {key: value.string_value for key, value in config.config.parameters.items()}
     return Proof(ok=True, seconds=seconds, facts=facts)
+
+
+async def ask_group(address: str) -> GroupReport | None:
+    """What the pod says of its group; None when it does not answer."""
+    async with _channel(address) as channel:
+        try:
+            said = await load_pb_grpc.LoadStub(channel).Report(load_pb.LoadRequest(), timeout=_REPORT_TIMEOUT_SECONDS)
+        except grpc.aio.AioRpcError:
+            return None
+    return GroupReport(
+        ranks=said.ranks,
+        wanted_ranks=said.wanted_ranks,
+        experts=said.experts,
+        missing_experts=said.missing_experts,
+        smallest_ranks=said.smallest_ranks,
+        survives_process_loss=said.survives_process_loss,
+        survives_pod_loss=said.survives_pod_loss,
+        imbalance=said.imbalance,
+        last_rebalance=said.last_rebalance,
+    )
+
+
+def _channel(address: str) -> grpc.aio.Channel:
+    host = f"[{address}]" if ":" in address else address
+    return grpc.aio.insecure_channel(f"{host}:{names.GRPC_PORT}")
 
 
 def _one_token(model: str, revision: str) -> pb.ModelInferRequest:

@@ -31,6 +31,7 @@ class Reason(StrEnum):
     SUSPENDED = "Suspended"
     STARTING = "Starting"
     ROLLING_OUT = "RollingOut"
+    EXPERTS_MISSING = "ExpertsMissing"
     PROBE_FAILED = "ProbeFailed"
     # Reconciling, Stalled
     SETTLED = "Settled"

@@ -12,10 +12,17 @@ from datetime import datetime
 from typing import Any
 
 from openmodel_operator import names
-from openmodel_operator.conditions import Verdict, merge_conditions
+from openmodel_operator.conditions import Verdict, merge_conditions, timestamp
 from openmodel_operator.desired.identity import Identity
 from openmodel_operator.desired.service import endpoint
 from openmodel_operator.failures import Failure, worst_failure
+from openmodel_operator.group_status import (
+    CoverageVerdict,
+    coverage_verdict,
+    experts_status,
+    lacking_experts,
+    survives,
+)
 from openmodel_operator.observed import Observed, is_ready, proof_key
 from openmodel_operator.plan import GroupPlan
 from openmodel_operator.reasons import ConditionType, Reason
@@ -33,11 +40,6 @@ class Blocked:
     """False: the spec itself can not be planned; True: something else is in the way."""
 
 
-def timestamp(now: datetime) -> str:
-    """RFC 3339 in UTC, to the second, as Kubernetes writes it."""
-    return now.strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
 def blocked_status(before: Mapping[str, Any], generation: int, blocked: Blocked, now: datetime) -> Manifest:
     """Status of an OpenModel whose spec was refused: the rest of the old status stands."""
     verdicts = _verdicts(
@@ -45,7 +47,7 @@ def blocked_status(before: Mapping[str, Any], generation: int, blocked: Blocked,
         stalled=(True, blocked.reason, blocked.message),
         planned=(True, Reason.PLAN_MADE, "planned") if blocked.planned else (False, blocked.reason, blocked.message),
         loaded=None,
-        serving=False,
+        covered=coverage_verdict({}, serving=False),
     )
     conditions = merge_conditions(before.get("conditions", []), verdicts, generation, timestamp(now))
     # What an earlier spec brought about still stands.
@@ -71,6 +73,7 @@ def model_status(
     pods = observed.pods_of(actions.revision)
     failure = worst_failure(pods, spec.source)
     proven = observed.proven_groups(actions.revision)
+    reports = observed.reports_of(actions.revision)
     ready = _ready(spec, actions, observed, failure, proven)
     stalled = failure if failure is not None and failure.terminal else None
     verdicts = _verdicts(
@@ -78,7 +81,7 @@ def model_status(
         stalled=(True, stalled.reason, stalled.message) if stalled else None,
         planned=(True, Reason.PLAN_MADE, plan.reason),
         loaded=_loaded(actions, proven),
-        serving=ready[0],
+        covered=coverage_verdict(reports, serving=ready[0]),
         settled=ready[0] and _settled(spec, actions, observed, proven),
         reconciling=actions.reason,
     )
@@ -86,7 +89,7 @@ def model_status(
         "observedGeneration": generation,
         "effective": effective_values(spec),
         "conditions": merge_conditions(before.get("conditions", []), verdicts, generation, timestamp(now)),
-        "plan": {"ranks": plan.ranks, "podsPerReplica": plan.pods, "reason": plan.reason},
+        "plan": {"ranks": plan.ranks, "podsPerReplica": plan.pods, "reason": plan.reason, **survives(reports)},
         "replicas": len(observed.stateful_sets),
         "readyReplicas": observed.proven_groups(actions.serving),
         "selector": _selector(identity, actions.serving),
@@ -97,7 +100,7 @@ def model_status(
             "strategyReason": "groups of a new revision start beside the old ones",
         },
     }
-    status |= _model_facts(before, observed, pods)
+    status |= _model_facts(before, observed, pods) | experts_status(before, reports)
     if failure is not None:
         status["lastFailure"] = _last_failure(failure, before, now)
     elif "lastFailure" in before:
@@ -124,6 +127,8 @@ def _ready(
         return True, Reason.SERVING, f"a real inference went through on {proven} of {actions.groups} groups"
     if failure is not None:
         return False, failure.reason, failure.message
+    if lacking := lacking_experts(observed.reports_of(actions.revision)):
+        return False, Reason.EXPERTS_MISSING, lacking
     refused = [
         proof.message
         for pod in observed.pods_of(actions.revision)
@@ -152,7 +157,7 @@ def _verdicts(
     stalled: _Verdict | None,
     planned: _Verdict,
     loaded: _Verdict | None,
-    serving: bool,
+    covered: CoverageVerdict,
     settled: bool = False,
     reconciling: str = "",
 ) -> Sequence[Verdict]:
@@ -170,9 +175,7 @@ def _verdicts(
         Verdict(ConditionType.WEIGHTS_READY, *loaded)
         if loaded
         else Verdict(ConditionType.WEIGHTS_READY, None, Reason.NOT_LOADED, "no group has loaded the checkpoint yet"),
-        Verdict(ConditionType.EXPERT_COVERAGE, True, Reason.ALL_EXPERTS_SERVED, "every group holds all experts")
-        if serving
-        else Verdict(ConditionType.EXPERT_COVERAGE, None, Reason.NOT_SERVING, "no group serves this revision"),
+        Verdict(ConditionType.EXPERT_COVERAGE, *covered),
         Verdict(ConditionType.SCALING, True, Reason.AS_ASKED, "spec.replicas is followed as it is written"),
         Verdict(ConditionType.ROLLOUT_VERIFIED, None, Reason.NOT_REQUESTED, "no golden prompts were given"),
     )

@@ -116,9 +116,15 @@ class RankState(_message.Message):
     ID_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
     SLOTS_FIELD_NUMBER: _builtins.int
+    ROOM_FIELD_NUMBER: _builtins.int
+    LEFT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     epoch: _builtins.int
     """The epoch that it steps with; 0 for none."""
+    room: _builtins.int
+    """Experts of a layer that it has memory for."""
+    left: _builtins.int
+    """The last epoch that it has left to wait for others, as those that were left could not hold all experts."""
     @_builtins.property
     def slots(self) -> _containers.RepeatedCompositeFieldContainer[Global___Slots]:
         """The experts that it holds."""
@@ -129,10 +135,12 @@ class RankState(_message.Message):
         id: _builtins.str = ...,
         epoch: _builtins.int = ...,
         slots: _abc.Iterable[Global___Slots] | None = ...,
+        room: _builtins.int = ...,
+        left: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "id", b"id", "slots", b"slots"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "id", b"id", "left", b"left", "room", b"room", "slots", b"slots"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

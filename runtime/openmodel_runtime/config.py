@@ -47,6 +47,10 @@ class GroupConfig:
     """Ranks that a group starts with; one that runs has as many as come to it."""
     redundant_experts: int = 0
     """Copies of experts in each layer beside the first."""
+    failover_ranks: int | None = None
+    """Ranks whose loss the others keep memory for before the cache gets it; None: a pod's, or one, if it fits."""
+    rebalance_seconds: float = 120.0
+    """How long experts stay where they are before some are moved for an even load; 0: for ever."""
     ranks_per_pod: int = 1
     pod: int = 0
     """Number of this pod among those of the group."""

@@ -48,6 +48,8 @@ def parse_flags(arguments: Sequence[str]) -> tuple[ServerConfig, EngineConfig, G
     parser.add_argument("--memory-utilization", type=float, default=EngineConfig.memory_utilization)
     parser.add_argument("--expert-parallel-size", type=_positive, default=GroupConfig.size)
     parser.add_argument("--redundant-experts", type=int, default=GroupConfig.redundant_experts)
+    parser.add_argument("--failover-ranks", type=int, help="whose loss the others keep memory for (default: a pod's)")
+    parser.add_argument("--rebalance-seconds", type=float, default=GroupConfig.rebalance_seconds)
     parser.add_argument("--ranks-per-pod", type=_positive, help="of those here (default: all)")
     parser.add_argument("--peers", default=GroupConfig.peers, metavar="HOST", help="of a pod, {pod} for its number")
     parser.add_argument("--pod", type=int, default=GroupConfig.pod, metavar="NUMBER", help="of this pod")
@@ -89,6 +91,8 @@ def parse_flags(arguments: Sequence[str]) -> tuple[ServerConfig, EngineConfig, G
     group = GroupConfig(
         size=flags.expert_parallel_size,
         redundant_experts=flags.redundant_experts,
+        failover_ranks=flags.failover_ranks,
+        rebalance_seconds=flags.rebalance_seconds,
         ranks_per_pod=ranks_per_pod,
         pod=flags.pod,
         peers=flags.peers,

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from contract.runtime_server import RuntimeServer, free_ports, process_state, until
 from openmodel_protos import grpc_service_pb2_grpc as pb_grpc
+from openmodel_protos import load_pb2, load_pb2_grpc
 
 _networks = itertools.count(1)
 _LOOKS = 20
@@ -66,6 +67,11 @@ class Pods:
     def stub(self, pod: int) -> pb_grpc.GRPCInferenceServiceStub:
         """The service of a pod; open until all are closed."""
         return self._open.enter_context(self.pods[pod].stub())
+
+    def report(self, pod: int) -> load_pb2.LoadReport:
+        """What a pod says of the group."""
+        with self.pods[pod].channel() as channel:
+            return load_pb2_grpc.LoadStub(channel).Report(load_pb2.LoadRequest())
 
     def kill(self, pod: int) -> None:
         """The pod, all of its processes."""

@@ -78,8 +78,12 @@ class RuntimeServer:
     @contextmanager
     def stub(self) -> Iterator[pb_grpc.GRPCInferenceServiceStub]:
         """The service, on a connection of its own."""
-        with grpc.insecure_channel(self.address, [("grpc.use_local_subchannel_pool", 1)]) as channel:
+        with self.channel() as channel:
             yield pb_grpc.GRPCInferenceServiceStub(channel)
+
+    def channel(self) -> grpc.Channel:
+        """A connection of its own."""
+        return grpc.insecure_channel(self.address, [("grpc.use_local_subchannel_pool", 1)])
 
     def wait_until_ready(self) -> RuntimeServer:
         with grpc.insecure_channel(self.health_address, _SOON_AGAIN) as channel:

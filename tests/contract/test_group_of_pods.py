@@ -60,9 +60,9 @@ def expected(alone: RuntimeServer) -> str:
 
 @pytest.fixture
 def pods(request: pytest.FixtureRequest, checkpoint: Path, tmp_path: Path) -> Iterator[Pods]:
-    """A group of two pods, or of as many as the test says."""
-    size = getattr(request, "param", 2)
-    made = Pods(checkpoint, tmp_path, size)
+    """A group of two pods, or of as many, with such flags, as the test says."""
+    size, *flags = getattr(request, "param", (2,))
+    made = Pods(checkpoint, tmp_path, size, flags)
     try:
         made.start(*range(size))
         made.wait_until_ready()
@@ -179,7 +179,7 @@ def test_a_rank_that_hangs_is_ended_and_the_others_go_on(pods: Pods, expected: s
     assert_serves(pods, expected)
 
 
-@pytest.mark.parametrize("pods", [3], indirect=True)
+@pytest.mark.parametrize("pods", [(3,)], indirect=True)
 def test_without_a_pod_that_stands_still_the_greater_part_goes_on(pods: Pods, expected: str) -> None:
     """Its own requests wait with it, and go on when it comes back."""
     streams = Streams(pods, [0, 1, 2])
@@ -192,7 +192,7 @@ def test_without_a_pod_that_stands_still_the_greater_part_goes_on(pods: Pods, ex
     assert_serves(pods, expected)
 
 
-@pytest.mark.parametrize("pods", [3], indirect=True)
+@pytest.mark.parametrize("pods", [(3,)], indirect=True)
 def test_the_smaller_part_answers_nobody(pods: Pods, expected: str) -> None:
     streams = Streams(pods, [1], EVERLASTING)
     with pods.standing_still(0, 2):
@@ -224,6 +224,33 @@ def test_a_group_grows_and_shrinks_while_it_serves(pods: Pods, alone: RuntimeSer
         whole = text_of(stub.ModelInfer(request(sampling={**EVERLASTING, "max_tokens": 4_000})))
     pods.wait_until_resting()
     assert [text for text in texts if any(map(operator.ne, text, whole))] == []
+
+
+@pytest.mark.parametrize("pods", [(2, "--failover-ranks=0")], indirect=True)
+def test_those_who_have_no_memory_for_lost_experts_wait_with_their_requests(pods: Pods, expected: str) -> None:
+    streams = Streams(pods, [0, 0])
+    assert (pods.report(0).smallest_ranks, pods.report(0).survives_pod_loss) == (2, 0)
+    pods.kill(1)
+    until(lambda: pods.report(0).missing_experts == pods.report(0).experts // 2, "experts are missing")
+    with pytest.raises(grpc.RpcError) as refused:
+        pods.stub(0).ModelInfer(request())
+    assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+    pods.start(1)
+    assert [end.text for _, end in streams.ends()] == [expected] * 2
+    until_members(pods, 2)
+    assert_serves(pods, expected)
+
+
+@pytest.mark.parametrize("pods", [(2, "--rebalance-seconds=1")], indirect=True)
+def test_experts_move_for_an_even_load_and_nobody_notices(pods: Pods, alone: RuntimeServer) -> None:
+    assert (pods.report(1).survives_pod_loss, pods.report(1).imbalance) == (1, 0)
+    endless = Streams(pods, [0, 1, 1], EVERLASTING)
+    until(lambda: pods.report(1).last_rebalance > 0, "experts were moved")
+    texts = endless.cut()
+    with alone.stub() as stub:
+        whole = text_of(stub.ModelInfer(request(sampling={**EVERLASTING, "max_tokens": 4_000})))
+    assert [text for text in texts if any(map(operator.ne, text, whole))] == []
+    assert 1 <= pods.report(0).imbalance < 2
 
 
 def test_when_all_end_none_waits_for_another(pods: Pods, expected: str) -> None:

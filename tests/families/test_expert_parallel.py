@@ -21,6 +21,7 @@ from openmodel_runtime.checkpoint.config_fields import ConfigFields, read_json
 from openmodel_runtime.config import GroupMember
 from openmodel_runtime.models.registry import read_model_config
 from openmodel_runtime.parallel.exchange import GroupExchange
+from openmodel_runtime.parallel.expert_load import ExpertLoad
 from openmodel_runtime.parallel.meeting import open_mailbox
 from openmodel_runtime.parallel.placement import plan_placement
 from openmodel_runtime.parallel.step_group import StepOpening
@@ -71,7 +72,7 @@ def compute(job: Job, kernels: CpuKernels) -> Tensor:
     placement = plan_placement(sorted(experts.layers), experts.count, job.member.size, job.redundant)
     mailbox = open_mailbox(job.member)
     mailbox.meet()
-    exchange = GroupExchange(mailbox, placement, experts.count)
+    exchange = GroupExchange(mailbox, placement, experts.count, ExpertLoad(experts.layers, experts.count))
     model = load(job.folder, kernels, torch.bfloat16, slots=placement.of_rank(job.member.rank))
     sequence, rows = Sequences(model, 1), []
     for chunk in job.steps:

@@ -39,8 +39,7 @@ def test_what_the_fullest_rank_holds_is_what_the_planner_says(name: str, ranks: 
     config = config_of(name)
     experts = config.experts
     assert experts is not None
-    load = {layer: [1.0 + expert for expert in range(experts.count)] for layer in experts.layers}
-    placement = plan_placement(sorted(experts.layers), experts.count, ranks, redundant, load)
+    placement = plan_placement(sorted(experts.layers), experts.count, ranks, redundant)
     held = max(map(numbers_of, (held_weights(config, placement.of_rank(rank)) for rank in range(ranks))))
     asked = replace(request(ranks, 2.0, 1), redundant_experts=redundant)
     assert 2 * held == pytest.approx(weights_per_rank(shape_of(config), asked, ranks), rel=1e-6)

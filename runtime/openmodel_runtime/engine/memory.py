@@ -68,15 +68,68 @@ class MemoryBill:
     """What is held once the weights are in: weights, interpreter, libraries' data, the rest of the pod."""
     activations: int
     """The most that a step needs beside."""
+    failover: int
+    """Room for experts of ranks that are lost."""
     kv_cache: int
     """The cache, as far as blocks fit; the system hands it out when it is first written."""
 
     def __str__(self) -> str:
-        held, activations, cache = self.held >> 20, self.activations >> 20, self.kv_cache >> 20
-        return (
-            f"held {held} MiB, activations {activations} MiB, cache {cache} MiB, "
-            f"of {self.usable >> 20} MiB usable and {self.total >> 20} MiB in all"
-        )
+        parts = {
+            "held": self.held,
+            "activations": self.activations,
+            "failover": self.failover,
+            "cache": self.kv_cache,
+        }
+        told = ", ".join(f"{name} {count >> 20} MiB" for name, count in parts.items())
+        return f"{told}, of {self.usable >> 20} MiB usable and {self.total >> 20} MiB in all"
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertMemory:
+    """What a rank's experts take, and what it should have room for."""
+
+    experts: int
+    """Of each layer."""
+    held: int
+    """Experts of a layer that it holds."""
+    expert_bytes: int
+    """One expert of each layer."""
+    wanted: tuple[int, ...] = ()
+    """Experts of a layer that it should have room for: the first of these numbers that fits."""
+
+
+@dataclass(frozen=True, slots=True)
+class CacheSplit:
+    """What is left of the memory, divided."""
+
+    blocks: int
+    """Of the cache."""
+    failover: int
+    """Bytes for further experts."""
+    room: int
+    """Experts of a layer that there is memory for, with those that are held."""
+
+
+def split_for_failover(blocks: int, block_bytes: int, needed: int, most: int, experts: ExpertMemory) -> CacheSplit:
+    """Divides what is left between cache and further experts; these come first, but for one longest sequence.
+
+    Args:
+        blocks: that fit, if all is cache.
+        block_bytes: of one.
+        needed: blocks of one sequence of the longest length.
+        most: blocks that would ever be held.
+        experts: what they take.
+    """
+    spare = (blocks - needed) * block_bytes
+    further = [max(0, min(wanted, experts.experts) - experts.held) for wanted in experts.wanted]
+    fitting = (count * experts.expert_bytes for count in further if count * experts.expert_bytes <= spare)
+    failover = next(fitting, 0)
+    left = blocks * block_bytes - failover
+    kept = min(left // block_bytes, most)
+    # What the cache would never hold has room for experts as well.
+    free = failover + left - kept * block_bytes
+    room = experts.held + free // max(1, experts.expert_bytes)
+    return CacheSplit(kept, failover, min(room, experts.experts))
 
 
 def activation_bytes(config: ModelConfig, rows: int, sampled: int, element_bytes: int) -> int:

@@ -15,6 +15,7 @@ from openmodel_runtime.config import EngineConfig, GroupConfig, ServerConfig
 from openmodel_runtime.front.generation import Generator
 from openmodel_runtime.front.health import Health
 from openmodel_runtime.front.inference import Inference
+from openmodel_runtime.front.load import LoadServicer
 from openmodel_runtime.front.server import SERVICE, Front
 from openmodel_runtime.front.servicer import InferenceServicer
 from openmodel_runtime.front.statistics import Statistics
@@ -48,7 +49,7 @@ async def serve(server: ServerConfig, engine: EngineConfig, group: GroupConfig) 
         rank=rank,
     )
     exposition = metrics.serve(server.host.strip("[]"), server.metrics_port)
-    front = Front(server, servicer, health)
+    front = Front(server, servicer, LoadServicer(rank), health)
     await front.start()
     _log.info("listening on port %d; loading %s", front.port, server.model_path)
     running = asyncio.create_task(rank.run())

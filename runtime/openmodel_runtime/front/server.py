@@ -14,11 +14,14 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from openmodel_protos import grpc_service_pb2 as pb
 from openmodel_protos import grpc_service_pb2_grpc as pb_grpc
+from openmodel_protos import load_pb2, load_pb2_grpc
 from openmodel_runtime.config import ServerConfig
 from openmodel_runtime.front.health import Health
+from openmodel_runtime.front.load import LoadServicer
 from openmodel_runtime.front.servicer import InferenceServicer
 
 SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
+_LOAD = load_pb2.DESCRIPTOR.services_by_name["Load"].full_name
 _HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 _CONNECTION_AGE_MS = 600_000
 # Two servers on one port would share its calls.
@@ -28,11 +31,12 @@ _ONE_LISTENER = ("grpc.so_reuseport", 0)
 class Front:
     """Both servers."""
 
-    def __init__(self, config: ServerConfig, servicer: InferenceServicer, health: Health) -> None:
+    def __init__(self, config: ServerConfig, servicer: InferenceServicer, load: LoadServicer, health: Health) -> None:
         self._servicer = servicer
         self._health = health
         self._inference = grpc.aio.server(options=_options(config))
         pb_grpc.add_GRPCInferenceServiceServicer_to_server(servicer, self._inference)
+        load_pb2_grpc.add_LoadServicer_to_server(load, self._inference)
         health_pb2_grpc.add_HealthServicer_to_server(health, self._inference)
         _add_reflection(self._inference)
         self._kubelet = grpc.aio.server(options=[_ONE_LISTENER])
@@ -64,7 +68,7 @@ class Front:
 
 def _add_reflection(server: grpc.aio.Server) -> None:
     """Reflection in both versions that clients ask for: their messages are the same."""
-    names = (SERVICE, _HEALTH, reflection.SERVICE_NAME)
+    names = (SERVICE, _LOAD, _HEALTH, reflection.SERVICE_NAME)
     reflection.enable_server_reflection(names, server)
     method = grpc.stream_stream_rpc_method_handler(
         reflection.aio.ReflectionServicer(names).ServerReflectionInfo,

@@ -7,11 +7,17 @@ that is cut in two never goes on as two.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+
 from openmodel_runtime.group.state import Epoch, Held, Member, PodState, RankState, Seen, View
+from openmodel_runtime.parallel.balance import Load, imbalance, rebalanced
 from openmodel_runtime.parallel.placement import evolve
 
 MOST_PODS = 8
 """Of a group: three bits of an epoch's number say whose it is."""
+_WORTH_MOVING = 0.1
+"""Of what the busiest ranks have to do: experts are moved for no smaller gain."""
 _Ranks = dict[str, RankState]
 _Wanted = list[tuple[PodState, RankState]]
 
@@ -41,30 +47,52 @@ def is_isolated(view: View) -> bool:
     return min(silent) < min(live)
 
 
-def next_epoch(view: View, me: int, redundant: int) -> Epoch | None:
-    """The epoch that this pod has the others go over to; None when there is none to make, or another pod decides."""
+def next_epoch(view: View, me: int, redundant: int, load: Mapping[int, Load] | None = None) -> Epoch | None:
+    """The epoch that this pod has the others go over to; None when there is none to make, or another pod decides.
+
+    Args:
+        view: what this pod sees.
+        me: its number.
+        redundant: copies of experts in each layer beside the first.
+        load: of the experts of each layer; None: this is no time to move experts for an even load.
+    """
     ranks, current = _ranks(view), newest_epoch(view)
     number = 0 if current is None else current.number
     if current is not None and not any(member.id in ranks for member in current.members):
         # All have gone: whoever comes starts anew.
         current = None
-    wanted = _wanted(view)
+    wanted = candidates(view)
     if me != _leader(view, current) or is_isolated(view) or not wanted:
         return None
     number = (number // MOST_PODS + 1) * MOST_PODS + me
     if current is None:
         whole = len(wanted) >= max(pod.size for pod in _live(view))
-        return Epoch(number, _place(wanted, redundant), ()) if whole else None
+        members = _place(wanted, redundant) if whole else None
+        return None if members is None else Epoch(number, members, ())
     done = _settled(current, ranks)
     stepping = frozenset(current.ids) if done else current.before | frozenset(current.ids)
-    broken = not stepping <= ranks.keys()
+    broken = not stepping <= {rank.id for rank in ranks.values() if rank.left < current.number}
     if not done and not broken:
         # One change at a time, unless somebody is lost.
         return None
     members = _place(wanted, redundant)
-    if not broken and _by_id(members) == _by_id(current.members):
+    if members is None:
         return None
+    if not broken and _by_id(members) == _by_id(current.members):
+        moved = None if load is None else _rebalanced(current, load)
+        if moved is None:
+            return None
+        members = moved
     return Epoch(number, members, _electors(view, current), stepping & ranks.keys(), broken)
+
+
+def candidates(view: View) -> _Wanted:
+    """All ranks that may be in the next epoch, in the order of pods: but those of pods that may leave."""
+    pods = [pod for pod in _live(view) if not pod.isolated]
+    if any(not pod.draining for pod in pods):
+        # As long as all drain, those that have finished stay: the others would have to read their experts.
+        pods = [pod for pod in pods if not pod.drained]
+    return [(pod, rank) for pod in pods for rank in pod.ranks]
 
 
 def initial_slots(view: View, me: int, count: int, redundant: int) -> list[Held] | None:
@@ -84,7 +112,8 @@ def initial_slots(view: View, me: int, count: int, redundant: int) -> list[Held]
     first = len(staying) + min(ahead, joining - count)
     experts = max(pod.experts for pod in _live(view))
     held = {layer: [member.held[layer] for member in staying] + [()] * joining for layer in staying[0].held}
-    placement = evolve(held, experts, redundant)
+    rooms = [ranks[member.id].room for member in staying] + [experts] * joining
+    placement = evolve(held, experts, redundant, rooms)
     return [placement.of_rank(first + index) for index in range(count)]
 
 
@@ -112,29 +141,40 @@ def _electors(view: View, epoch: Epoch) -> tuple[int, ...]:
     return tuple(member.pod for member in epoch.members) if entered else epoch.electors
 
 
-def _wanted(view: View) -> _Wanted:
-    """All that have loaded, in the order of pods, but those of pods that may leave."""
-    pods = [pod for pod in _live(view) if not pod.isolated]
-    if any(not pod.draining for pod in pods):
-        # As long as all drain, those that have finished stay: the others would have to read their experts.
-        pods = [pod for pod in pods if not pod.drained]
-    return [(pod, rank) for pod in pods for rank in pod.ranks]
-
-
 def _settled(epoch: Epoch, ranks: _Ranks) -> bool:
     return all(member.id in ranks and ranks[member.id].epoch == epoch.number for member in epoch.members)
 
 
-def _place(wanted: _Wanted, redundant: int) -> tuple[Member, ...]:
-    """Who holds what: those of pods that drain give all to the others, if there are others."""
-    staying = [rank for pod, rank in wanted if not pod.draining]
-    holders = staying or [rank for _, rank in wanted]
+def _place(wanted: _Wanted, redundant: int) -> tuple[Member, ...] | None:
+    """Who holds what: those of pods that drain give all to the others, if those have room. None: nobody has."""
     experts = max(pod.experts for pod, _ in wanted)
-    held = {layer: [holder.held[layer] for holder in holders] for layer in holders[0].held}
-    placement = evolve(held, experts, redundant)
+    for holders in ([rank for pod, rank in wanted if not pod.draining], [rank for _, rank in wanted]):
+        if not holders:
+            continue
+        held = {layer: [holder.held[layer] for holder in holders] for layer in holders[0].held}
+        placement = evolve(held, experts, redundant, [holder.room for holder in holders])
+        if not placement.missing(experts):
+            break
+    else:
+        return None
     slots: dict[str, Held] = {holder.id: placement.of_rank(index) for index, holder in enumerate(holders)}
     nothing: Held = {layer: () for layer in placement.layers}
     return tuple(Member(rank.id, pod.pod, pod.address, slots.get(rank.id, nothing)) for pod, rank in wanted)
+
+
+def _rebalanced(epoch: Epoch, load: Mapping[int, Load]) -> tuple[Member, ...] | None:
+    """The members with experts exchanged for an even load; None when it is not worth it."""
+    layers = epoch.layers()
+    before = imbalance(layers, load)
+    if before - 1 < _WORTH_MOVING or not all(slots for ranks in layers.values() for slots in ranks):
+        return None
+    after = rebalanced(layers, load)
+    if 1 - imbalance(after, load) / before < _WORTH_MOVING:
+        return None
+    return tuple(
+        replace(member, held={layer: ranks[place] for layer, ranks in after.items()})
+        for place, member in enumerate(epoch.members)
+    )
 
 
 def _by_id(members: tuple[Member, ...]) -> list[tuple[str, dict[int, frozenset[int]]]]:

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from msgspec import structs
 
+from openmodel_runtime.group.report import GroupReport
 from openmodel_runtime.group.state import Held
 from openmodel_runtime.rank.client import RankClient
 from openmodel_runtime.rank.messages import Loaded, StepDone
@@ -24,6 +25,12 @@ class RankMetrics(Protocol):
 
     def rank_died(self) -> None:
         """A rank ended on its own."""
+
+    def group_changed(self, report: GroupReport) -> None:
+        """The group, or how its experts are loaded, is another."""
+
+    def stood_still(self, seconds: float) -> None:
+        """A rank that had requests changed its group; so long no token came."""
 
 
 def idle_step(free_tokens: int) -> StepDone:
@@ -44,6 +51,12 @@ class LocalRank:
     promised: dict[int, Held] = field(default_factory=dict)
     """What it will hold with an epoch that it was told of."""
     takes_requests: bool = False
+    left: int = 0
+    """The last epoch that it has left, and kept its requests."""
+    stepped_at: float | None = None
+    """When it told of a step last, in seconds, while it has requests."""
+    regrouped: bool = False
+    """It changed its group since."""
     last: StepDone = field(default_factory=lambda: idle_step(0))
 
 

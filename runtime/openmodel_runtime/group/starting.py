@@ -36,15 +36,15 @@ async def start_ranks(
     model_path: Path,
     engine: EngineConfig,
     shares: Sequence[GroupShare | None],
-    kv_cache_tokens: int | None = None,
+    fit: Fit | None = None,
 ) -> list[Loaded]:
     """Starts a rank for each client, with its share of the experts. Raises RankStartError and DiedLoading.
 
-    `kv_cache_tokens` is the most that a cache may hold; without it, they share what is left of the memory.
+    `fit` says how to divide what is left of the memory; without it, they share that.
     """
     messages = [Start(str(model_path), engine, share) for share in shares]
     await _all(clients, [client.start(message) for client, message in zip(clients, messages, strict=True)])
-    return await _all(clients, [client.fit(Fit(len(clients), kv_cache_tokens)) for client in clients])
+    return await _all(clients, [client.fit(fit or Fit(len(clients))) for client in clients])
 
 
 async def _all(

@@ -21,6 +21,10 @@ class RankState:
     epoch: int
     """With which it steps; 0 for none."""
     held: Held
+    room: int
+    """Experts of a layer that it has memory for."""
+    left: int = 0
+    """The last epoch that it has left, with its requests, because what was left could not hold all experts."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from openmodel_runtime.group.local_rank import RankMetrics, idle_step
 from openmodel_runtime.group.pauses import pauses
 from openmodel_runtime.group.peers import Peers
 from openmodel_runtime.group.rank_group import RankGroup
+from openmodel_runtime.group.report import GroupReport
 from openmodel_runtime.group.state import PodState
 from openmodel_runtime.rank.messages import Loaded
 
@@ -72,6 +73,10 @@ class RankSupervisor:
             raise Unavailable("the model is loading")
         return self._loaded
 
+    def report(self) -> GroupReport | None:
+        """The group as this pod sees it; None while it has no rank."""
+        return None if self._group is None else self._group.report()
+
     async def run(self) -> None:
         """Starts the ranks again and again; ends only by cancellation, RankStartError or RankKeepsDying."""
         self._read_settings()
@@ -102,7 +107,7 @@ class RankSupervisor:
     def rung(self, bell: int) -> None:
         """See `Listener`."""
         if self._group is not None:
-            self._group.rung(bell)
+            self._group.client.hear(bell)
 
     async def _keep_running(self) -> None:
         waits = pauses()

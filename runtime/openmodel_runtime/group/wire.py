@@ -15,7 +15,10 @@ def to_report(state: PodState, version: str) -> pb.PodReport:
             pod=state.pod,
             version=version,
             address=state.address,
-            ranks=[pb.RankState(id=rank.id, epoch=rank.epoch, slots=_slots(rank.held)) for rank in state.ranks],
+            ranks=[
+                pb.RankState(id=rank.id, epoch=rank.epoch, slots=_slots(rank.held), room=rank.room, left=rank.left)
+                for rank in state.ranks
+            ],
             size=state.size,
             draining=state.draining,
             drained=state.drained,
@@ -31,7 +34,7 @@ def from_message(message: pb.PodState) -> PodState:
     return PodState(
         pod=message.pod,
         address=message.address,
-        ranks=tuple(RankState(rank.id, rank.epoch, _held(rank.slots)) for rank in message.ranks),
+        ranks=tuple(RankState(rank.id, rank.epoch, _held(rank.slots), rank.room, rank.left) for rank in message.ranks),
         size=message.size,
         draining=message.draining,
         drained=message.drained,

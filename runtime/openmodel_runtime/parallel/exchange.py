@@ -19,6 +19,7 @@ from torch import Tensor
 
 from openmodel_kernels.interface import Routing
 from openmodel_runtime.models.block_input import ExpertRows
+from openmodel_runtime.parallel.expert_load import ExpertLoad
 from openmodel_runtime.parallel.mailbox import Mailbox
 from openmodel_runtime.parallel.placement import Placement
 from openmodel_runtime.parallel.step_group import OpenedStep, StepOpening
@@ -37,8 +38,10 @@ class _Routes:
 class GroupExchange:
     """The exchanges of one rank with its group, for one step at a time."""
 
-    def __init__(self, mailbox: Mailbox, placement: Placement, experts: int) -> None:
+    def __init__(self, mailbox: Mailbox, placement: Placement, experts: int, load: ExpertLoad) -> None:
+        """`load` counts where tokens go."""
         self._mailbox = mailbox
+        self._load = load
         self._rank = mailbox.rank
         self._ranks = mailbox.ranks
         self._routes = {layer: _routes(placement, layer, experts) for layer in placement.layers}
@@ -77,6 +80,7 @@ class GroupExchange:
         gathered_UD = self._gather(x_TD)
         routing = route(gathered_UD)
         experts_UK = routing.experts_TK.cpu().numpy()
+        self._load.count(layer, experts_UK)
         routes = self._routes[layer]
         rank_UK = routes.rank_PE[self._owner_U[:, None], experts_UK]
         mine_UK = rank_UK == self._rank

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 
 Slots = tuple[int, ...]
 """The experts that a rank holds of a layer, by slot."""
-Load = Sequence[float]
-"""How much each expert of a layer has to do, in any unit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +23,10 @@ class Placement:
     def of_rank(self, rank: int) -> dict[int, Slots]:
         """The experts that a rank holds, by layer."""
         return {layer: ranks[rank] for layer, ranks in self.layers.items()}
+
+    def missing(self, experts: int) -> int:
+        """How many experts of a layer nobody holds, at the most."""
+        return max(experts - len({expert for slots in ranks for expert in slots}) for ranks in self.layers.values())
 
     def routes(self, layer: int, experts: int, rank: int) -> tuple[list[int], list[int]]:
         """Where tokens of a rank find each expert: the rank that computes it, and the slot there.
@@ -47,99 +49,80 @@ def _nearest(places: list[tuple[int, int]], rank: int) -> tuple[int, int]:
     return own[0] if own else places[rank % len(places)]
 
 
-def plan_placement(
-    layers: Iterable[int], experts: int, ranks: int, redundant: int = 0, load: Mapping[int, Load] | None = None
-) -> Placement:
-    """Places experts so that ranks have equally much to do.
+def plan_placement(layers: Iterable[int], experts: int, ranks: int, redundant: int = 0) -> Placement:
+    """The placement of a group that begins: neighbours stay together, for their bytes are neighbours in the files.
 
     Args:
         layers: the routed layers.
         experts: of each layer.
         ranks: of the group; at most as many as there are experts.
-        redundant: further copies a layer, of those that have most to do.
-        load: of each layer, what was measured; without it all experts count the same.
+        redundant: further copies a layer.
     """
     if not 1 <= ranks <= experts:
         raise ValueError(f"{experts} experts can be shared by 1 to {experts} ranks, not by {ranks}")
     if not 0 <= redundant <= experts * (ranks - 1):
         raise ValueError(f"{redundant} copies of {experts} experts do not fit on {ranks} ranks, one of each a rank")
-    return Placement(
-        ranks,
-        {
-            layer: _balance([1.0] * experts if load is None else load[layer], ranks, redundant, even=load is None)
-            for layer in layers
-        },
-    )
+    even = [tuple(range(experts * rank // ranks, experts * (rank + 1) // ranks)) for rank in range(ranks)]
+    return evolve(dict.fromkeys(layers, even), experts, redundant)
 
 
-def _balance(load: Load, ranks: int, redundant: int, *, even: bool) -> tuple[Slots, ...]:
-    """The heaviest first, each to the rank with least to do (Graham, 1969: at most a third above the best).
-
-    No rank has more than one slot more than another, so that none runs out of memory for the others' sake.
-    """
-    copies = _copies(load, ranks, redundant)
-    if even and not redundant:
-        # Neighbours stay together: their bytes are neighbours in the checkpoint's files.
-        return tuple(tuple(range(len(load) * rank // ranks, len(load) * (rank + 1) // ranks)) for rank in range(ranks))
-    shares = {expert: load[expert] / count for expert, count in enumerate(copies)}
-    total = sum(copies)
-    room = [total * (rank + 1) // ranks - total * rank // ranks for rank in range(ranks)]
-    held: list[list[int]] = [[] for _ in range(ranks)]
-    weight = [0.0] * ranks
-    # Of an expert with several copies all come at once, while there are ranks without one; then the heaviest.
-    for expert in sorted(shares, key=lambda expert: (-copies[expert], -shares[expert], expert)):
-        for _ in range(copies[expert]):
-            free = [rank for rank in range(ranks) if len(held[rank]) < room[rank] and expert not in held[rank]]
-            if not free:
-                # Room is left on ranks only that have it already: one copy fewer.
-                continue
-            rank = min(free, key=lambda rank: (weight[rank], rank))
-            held[rank].append(expert)
-            weight[rank] += shares[expert]
-    return tuple(tuple(sorted(slots)) for slots in held)
-
-
-def _copies(load: Load, ranks: int, redundant: int) -> list[int]:
-    """One of each, and further ones where a copy has most to do; at most one a rank."""
-    copies = [1] * len(load)
-    for _ in range(redundant):
-        growing = (expert for expert in range(len(load)) if copies[expert] < ranks)
-        copies[max(growing, key=lambda expert: (load[expert] / copies[expert], -expert))] += 1
-    return copies
-
-
-def evolve(held: Mapping[int, Sequence[Slots]], experts: int, redundant: int = 0) -> Placement:
+def evolve(
+    held: Mapping[int, Sequence[Slots]], experts: int, redundant: int = 0, rooms: Sequence[int] | None = None
+) -> Placement:
     """The placement of a group whose members hold something already, with as little to load as can be.
 
     Args:
         held: of each routed layer, what each member of the new group holds now; () for one that holds nothing.
         experts: of each layer.
-        redundant: further copies a layer.
+        redundant: further copies a layer, as far as there is room.
+        rooms: slots of a layer that each member has room for, experts of them by default; more experts than have room
+            are missing.
     """
     ranks = len(next(iter(held.values())))
-    total = min(experts + redundant, experts * ranks)
-    return Placement(ranks, {layer: _evolved(slots, experts, total) for layer, slots in held.items()})
+    rooms = [experts] * ranks if rooms is None else [min(room, experts) for room in rooms]
+    total = min(experts + redundant, sum(rooms))
+    return Placement(ranks, {layer: _evolved(slots, experts, total, rooms) for layer, slots in held.items()})
 
 
-def _evolved(held: Sequence[Slots], experts: int, total: int) -> tuple[Slots, ...]:
+def _evolved(held: Sequence[Slots], experts: int, total: int, rooms: Sequence[int]) -> tuple[Slots, ...]:
     """What is missing goes to the emptiest, what is too much comes from the fullest; then those give to these."""
     slots = [list(rank) for rank in held]
     copies = [sum(expert in rank for rank in slots) for expert in range(experts)]
-    for expert in sorted(range(experts), key=lambda expert: copies[expert]):
-        wanted = not copies[expert] or sum(copies) < total
-        free = [rank for rank in slots if expert not in rank]
-        if wanted and free:
+
+    def add(expert: int) -> bool:
+        free = [rank for rank, room in zip(slots, rooms, strict=True) if expert not in rank and len(rank) < room]
+        if free:
             min(free, key=len).append(expert)
             copies[expert] += 1
-    while sum(copies) > total:
-        rank, expert = max(
-            ((rank, expert) for rank in slots for expert in rank if copies[expert] > 1),
-            key=lambda copy: (len(copy[0]), copies[copy[1]]),
-        )
-        rank.remove(expert)
-        copies[expert] -= 1
-    while len(fullest := max(slots, key=len)) - len(emptiest := min(slots, key=len)) > 1:
+        return bool(free)
+
+    def drop() -> bool:
+        spare = [(rank, expert) for rank in slots for expert in rank if copies[expert] > 1]
+        if spare:
+            rank, expert = max(spare, key=lambda copy: (len(copy[0]), copies[copy[1]]))
+            rank.remove(expert)
+            copies[expert] -= 1
+        return bool(spare)
+
+    for missing in [expert for expert in range(experts) if not copies[expert]]:
+        while not add(missing) and drop():
+            pass
+    while sum(copies) < total and any(add(expert) for expert in sorted(range(experts), key=copies.__getitem__)):
+        pass
+    while sum(copies) > total and drop():
+        pass
+    _even_out(slots, rooms)
+    return tuple(map(tuple, slots))
+
+
+def _even_out(slots: list[list[int]], rooms: Sequence[int]) -> None:
+    """The fullest give to the emptiest that have room."""
+    while True:
+        fullest = max(slots, key=len)
+        open_to_more = [rank for rank, room in zip(slots, rooms, strict=True) if len(rank) < room]
+        emptiest = min(open_to_more, key=len, default=fullest)
+        if len(fullest) - len(emptiest) <= 1:
+            return
         given = next(expert for expert in reversed(fullest) if expert not in emptiest)
         fullest.remove(given)
         emptiest.append(given)
-    return tuple(map(tuple, slots))

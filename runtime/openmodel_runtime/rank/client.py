@@ -19,8 +19,10 @@ from openmodel_runtime.errors import RequestError, Unavailable
 from openmodel_runtime.rank.messages import (
     LENGTH_BYTES,
     Abort,
+    AskLoad,
     Fit,
     FromRank,
+    LoadCounts,
     Loaded,
     Ping,
     Pong,
@@ -102,33 +104,42 @@ class RankClient:
         assert self._process is not None
         return self._process.pid
 
-    async def serve(self, on_step: Callable[[StepDone], None], on_regrouped: Callable[[int], None]) -> None:
+    async def serve(
+        self,
+        on_step: Callable[[StepDone], None],
+        on_regrouped: Callable[[int], None],
+        on_load: Callable[[LoadCounts], None],
+    ) -> None:
         """Passes tokens on until the rank is gone. One that hangs is ended."""
         watching = asyncio.ensure_future(self._watch())
         try:
             while (message := await self._receive()) is not None:
-                if isinstance(message, Pong):
-                    self._unanswered = 0
-                    self._step_seconds = message.step_seconds
-                    continue
-                if isinstance(message, Regrouped):
-                    on_regrouped(message.epoch)
-                    continue
-                assert isinstance(message, StepDone)
-                for output in message.outputs:
-                    if sink := self._requests.get(output.request_id):
-                        if output.finish_reason:
-                            del self._requests[output.request_id]
-                        sink.token(output)
-                for failure in message.failed:
-                    if sink := self._requests.pop(failure.request_id, None):
-                        sink.lost(failure.to_error())
-                on_step(message)
+                match message:
+                    case Pong():
+                        self._unanswered = 0
+                        self._step_seconds = message.step_seconds
+                    case Regrouped():
+                        on_regrouped(message.epoch)
+                    case LoadCounts():
+                        on_load(message)
+                    case StepDone():
+                        self._hand_out(message)
+                        on_step(message)
         finally:
             watching.cancel()
             # A request that comes from here on has nobody left to answer it.
             self._ended = True
             self.give_up(Unavailable(_RANK_ENDED))
+
+    def _hand_out(self, step: StepDone) -> None:
+        for output in step.outputs:
+            if sink := self._requests.get(output.request_id):
+                if output.finish_reason:
+                    del self._requests[output.request_id]
+                sink.token(output)
+        for failure in step.failed:
+            if sink := self._requests.pop(failure.request_id, None):
+                sink.lost(failure.to_error())
 
     async def exit_code(self) -> int:
         """Exit code of a rank that is gone."""
@@ -179,6 +190,10 @@ class RankClient:
     def regroup(self, message: Regroup) -> None:
         """Tells the rank which group it is to step with next."""
         self._send(message)
+
+    def ask_load(self) -> None:
+        """Asks the rank how many tokens went to each expert."""
+        self._send(AskLoad())
 
     def ring(self, bell: int) -> None:
         """Tells the rank that another one of its group has work."""

@@ -26,6 +26,8 @@ class GroupShare(msgspec.Struct, frozen=True, kw_only=True):
     """Ranks of that group."""
     redundant: int = 0
     """Copies of experts in each layer beside the first."""
+    spared: tuple[int, ...] = ()
+    """Ranks whose experts the others are to have room for: the first of these numbers that there is memory for."""
     slots: dict[int, Slots] | None = None
     """Of a rank that comes to a group that is there: the experts that it is to hold, by layer."""
 
@@ -46,6 +48,8 @@ class Fit(msgspec.Struct, frozen=True, tag=True):
     """Ranks of the pod that have not taken their part of what is left."""
     kv_cache_tokens: int | None = None
     """The most that the cache may hold, as those of the others."""
+    room: int | None = None
+    """Experts of a layer that there is memory for, as in the others."""
 
 
 class Submit(msgspec.Struct, frozen=True, tag=True):
@@ -95,6 +99,17 @@ class Pong(msgspec.Struct, frozen=True, tag=True):
     """How long its present step has computed; 0 while it waits, for work or for other ranks."""
 
 
+class AskLoad(msgspec.Struct, frozen=True, tag=True):
+    """To the rank: say how many tokens went to each expert."""
+
+
+class LoadCounts(msgspec.Struct, frozen=True, tag=True):
+    """From the rank, at once."""
+
+    layers: dict[int, list[int]]
+    """Since it began, of all ranks that it stepped with: tokens by expert, of each routed layer."""
+
+
 class Loaded(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     """From the rank, once: the model is in memory and can run."""
 
@@ -107,7 +122,7 @@ class Loaded(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     """Backend and capability that compute."""
     weight_bytes: int
     billed_bytes: int
-    """What the memory bill comes to: held after loading, activations, cache."""
+    """What the memory bill comes to: held after loading, activations, failover, cache."""
     vocab_size: int
     """Token ids are less than this."""
     max_model_len: int
@@ -117,6 +132,8 @@ class Loaded(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     """Of each routed layer."""
     slots: dict[int, Slots] = {}
     """The experts that it holds, by layer; none of a rank that is alone."""
+    room: int = 0
+    """Experts of a layer that it has memory for."""
 
 
 class Regrouped(msgspec.Struct, frozen=True, tag=True):
@@ -142,8 +159,8 @@ class StepDone(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     free_tokens: int
 
 
-ToRank = Start | Fit | Ping | Submit | Ring | Regroup | Abort
-FromRank = WeightsRead | Pong | Loaded | StartFailed | StepDone | Regrouped
+ToRank = Start | Fit | Ping | AskLoad | Submit | Ring | Regroup | Abort
+FromRank = WeightsRead | Pong | LoadCounts | Loaded | StartFailed | StepDone | Regrouped
 
 _encoder = msgspec.msgpack.Encoder()
 _to_rank = msgspec.msgpack.Decoder(ToRank)

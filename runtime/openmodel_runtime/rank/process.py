@@ -10,7 +10,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from msgspec import structs
@@ -24,7 +24,10 @@ from openmodel_runtime.rank.channel import Channel
 from openmodel_runtime.rank.inbox import Arrival, Awaited, Closed, Inbox, Item, NoLongerAwaited
 from openmodel_runtime.rank.messages import (
     Abort,
+    AskLoad,
     Fit,
+    FromRank,
+    LoadCounts,
     Ping,
     Pong,
     Regroup,
@@ -33,6 +36,7 @@ from openmodel_runtime.rank.messages import (
     Start,
     StartFailed,
     StepDone,
+    ToRank,
     WeightsRead,
 )
 from openmodel_runtime.rank.progress import Progress
@@ -77,11 +81,15 @@ def _serve(channel: Channel, start: Start) -> int:
     inbox = Inbox(grammar_compiler(start, rank.loaded), (lambda: None) if group is None else group.abandon)
     progress = Progress()
 
-    def answer() -> Pong:
+    def pong() -> Pong:
         waits = group is not None and group.exchanging
         return Pong(0.0 if waits else progress.seconds())
 
-    threading.Thread(target=_read, args=(channel, inbox, answer), daemon=True).start()
+    def load() -> LoadCounts:
+        return LoadCounts({} if rank.regrouper is None else rank.regrouper.load.counts())
+
+    answers: dict[type[ToRank], Callable[[], FromRank]] = {Ping: pong, AskLoad: load}
+    threading.Thread(target=_read, args=(channel, inbox, answers), daemon=True).start()
     _loop(channel, rank, inbox, progress)
     return 0
 
@@ -190,9 +198,10 @@ def _tell_group(rank: StartedRank, group: Membership, item: Item, inbox: Inbox) 
             group.offer(item)
 
 
-def _read(channel: Channel, inbox: Inbox, answer: Callable[[], Pong]) -> None:
+def _read(channel: Channel, inbox: Inbox, answers: Mapping[type[ToRank], Callable[[], FromRank]]) -> None:
+    """Takes messages in; some are answered at once, also in the middle of a step."""
     while (message := channel.receive()) is not None:
-        if isinstance(message, Ping):
+        if (answer := answers.get(type(message))) is not None:
             with suppress(BrokenPipeError, ConnectionResetError):
                 channel.send(answer())
         else:

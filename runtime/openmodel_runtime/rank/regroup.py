@@ -14,6 +14,7 @@ from openmodel_runtime.engine.loader import CheckpointSource, load_experts
 from openmodel_runtime.models.causal_lm import CausalLM
 from openmodel_runtime.models.layers import Experts, Numerics
 from openmodel_runtime.parallel.exchange import GroupExchange
+from openmodel_runtime.parallel.expert_load import ExpertLoad
 from openmodel_runtime.parallel.mailbox import GroupBroken, Mailbox
 from openmodel_runtime.parallel.meeting import open_mailbox
 from openmodel_runtime.parallel.membership import NextGroup
@@ -39,6 +40,8 @@ class Regrouper:
         self._layers = model.expert_layers()
         self._slots = dict(slots)
         self._meeting: Mailbox | None = None
+        self.load = ExpertLoad(slots, experts.count)
+        """Of all experts, as far as this rank has taken part."""
 
     def begin(self, message: Regroup, done: Callable[[NextGroup], None]) -> None:
         """Prepares in a thread, and hands the group to `done`. A rank that can not read its experts ends."""
@@ -68,7 +71,7 @@ class Regrouper:
             slots = placement.of_rank(member.rank)
             packed = self._packed(slots)
             mailbox.meet()
-            exchange = GroupExchange(mailbox, placement, self._experts.count)
+            exchange = GroupExchange(mailbox, placement, self._experts.count, self.load)
         except GroupBroken as error:
             # It was overtaken by another.
             _log.warning("the group of epoch %d did not come about: %s", member.epoch, error)

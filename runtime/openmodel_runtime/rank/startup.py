@@ -27,25 +27,21 @@ from openmodel_runtime.config import EngineConfig
 from openmodel_runtime.engine.engine import Engine
 from openmodel_runtime.engine.grammar import GrammarCompiler
 from openmodel_runtime.engine.loader import load_model
-from openmodel_runtime.engine.memory import Memory, MemoryBill, activation_bytes, kv_cache_blocks, read_memory
 from openmodel_runtime.engine.model_runner import ModelRunner
-from openmodel_runtime.engine.scheduler import Scheduler, SchedulerLimits
+from openmodel_runtime.engine.scheduler import Scheduler
 from openmodel_runtime.errors import DoesNotFit, InvalidSetting, UnsupportedModel
 from openmodel_runtime.models.layers import Numerics, weight_bytes
 from openmodel_runtime.models.registry import read_model_config
 from openmodel_runtime.parallel.membership import Membership
 from openmodel_runtime.parallel.placement import Slots, plan_placement
 from openmodel_runtime.parallel.rehearsal import Rehearsal
+from openmodel_runtime.rank.limits import expert_memory, step_limits
 from openmodel_runtime.rank.messages import Fit, GroupShare, Loaded, Start
 from openmodel_runtime.rank.regroup import Regrouper
 from openmodel_runtime.request import GenerateRequest, SamplingParams
 from openmodel_runtime.text.vocabulary import grammar_tokenizer
 
 _log = logging.getLogger(__name__)
-# Tokens of prompts in a step. More would hardly multiply faster on a CPU, and would hold up everybody's next token. In
-# a mixture an expert has but a share of them, and all are read anew each time: twice as many are a sixth faster.
-_CPU_PROMPT_TOKENS = 512
-_CPU_MIXTURE_PROMPT_TOKENS = 1024
 # From glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
@@ -90,7 +86,8 @@ def start_rank(start: Start, weights_read: Callable[[], Fit] = lambda: Fit(ranks
     numerics = Numerics(kernels, dtype, settings.quantization == "int8")
     slots = None if start.share is None else _slots(start.share, config)
     loaded = load_model(folder, config, numerics, slots)
-    limits, bill = _limits(settings, weights_read(), config, kernels, dtype.itemsize, max_model_len)
+    experts = expert_memory(start.share, config, loaded.model, slots)
+    limits, bill, room = step_limits(settings, weights_read(), config, kernels, dtype.itemsize, max_model_len, experts)
     _log.info("%s computes; memory: %s", kernels.name, bill)
     caches = kernels.new_cache(
         config.num_layers, limits.num_blocks, config.attention.kv_heads, config.attention.head_dim, dtype
@@ -113,13 +110,14 @@ def start_rank(start: Start, weights_read: Callable[[], Fit] = lambda: Fit(ranks
             dtype=str(dtype).removeprefix("torch."),
             kernels=kernels.name,
             weight_bytes=weight_bytes(loaded.model),
-            billed_bytes=bill.held + bill.activations + bill.kv_cache,
+            billed_bytes=bill.held + bill.activations + bill.failover + bill.kv_cache,
             vocab_size=config.vocab_size,
             max_model_len=max_model_len,
             kv_cache_tokens=limits.num_blocks * limits.block_tokens,
             load_seconds=time.monotonic() - began,
             experts=config.experts.count if config.experts else 0,
             slots=slots or {},
+            room=room,
         ),
         regrouper,
     )
@@ -172,42 +170,6 @@ def _kernels(settings: EngineConfig, config: ModelConfig, dtype: torch.dtype) ->
             "use --kernels reference, or leave --check-kernels out"
         )
     return kernels
-
-
-def _limits(
-    settings: EngineConfig, fit: Fit, config: ModelConfig, kernels: Kernels, element_bytes: int, max_model_len: int
-) -> tuple[SchedulerLimits, MemoryBill]:
-    on_cpu = kernels.device.type == "cpu"
-    prompt_tokens = settings.max_num_batched_tokens
-    if on_cpu:
-        prompt_tokens = min(prompt_tokens, _CPU_MIXTURE_PROMPT_TOKENS if config.experts else _CPU_PROMPT_TOKENS)
-    rows = min(settings.max_num_batched_tokens, prompt_tokens + settings.max_num_seqs)
-    activations = activation_bytes(config, rows, settings.max_num_seqs, element_bytes)
-    block_bytes = kernels.block_tokens * config.kv_bytes_per_token(element_bytes)
-    memory = read_memory() if on_cpu else _device_memory(kernels.device)
-    needed = -(-max_model_len // kernels.block_tokens)
-    fitting = kv_cache_blocks(memory, settings.memory_utilization, activations, block_bytes, needed, fit.ranks)
-    if fit.kv_cache_tokens is not None:
-        # What others of a group that is there have not touched yet is theirs all the same.
-        fitting = min(fitting, fit.kv_cache_tokens // kernels.block_tokens)
-    # More than every sequence at its longest would never be held.
-    blocks = min(fitting, settings.max_num_seqs * needed)
-    limits = SchedulerLimits(
-        max_model_len=max_model_len,
-        max_num_seqs=settings.max_num_seqs,
-        max_num_batched_tokens=settings.max_num_batched_tokens,
-        max_prompt_tokens=prompt_tokens,
-        num_blocks=blocks,
-        block_tokens=kernels.block_tokens,
-        prefix_caching=settings.prefix_caching,
-    )
-    usable = int(memory.total * settings.memory_utilization)
-    return limits, MemoryBill(memory.total, usable, memory.used, activations, blocks * block_bytes)
-
-
-def _device_memory(device: torch.device) -> Memory:
-    free, total = torch.cuda.mem_get_info(device)
-    return Memory(total, total - free)
 
 
 def _dtype(settings: EngineConfig, config: ModelConfig) -> torch.dtype:

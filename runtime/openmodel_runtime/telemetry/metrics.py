@@ -14,6 +14,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.resources import Resource
 from prometheus_client import CollectorRegistry, start_http_server
 
+from openmodel_runtime.group.report import GroupReport
 from openmodel_runtime.rank.messages import Loaded, StepDone
 from openmodel_runtime.telemetry import names
 from openmodel_runtime.telemetry.ended_request import EndedRequest
@@ -43,6 +44,12 @@ class RuntimeMetrics:
         self._waiting = self._meter.create_gauge(names.REQUESTS_WAITING, unit="{request}")
         self._free = self._meter.create_gauge(names.KV_CACHE_FREE_TOKENS, unit="{token}")
         self._cache = self._meter.create_gauge(names.KV_CACHE_TOKENS, unit="{token}")
+        self._gap = self._histogram(names.GROUP_GAP, names.GROUP_GAP_BUCKETS)
+        self._epoch = self._meter.create_gauge(names.GROUP_EPOCH, unit="{epoch}")
+        self._ranks = self._meter.create_gauge(names.GROUP_RANKS, unit="{rank}")
+        self._missing = self._meter.create_gauge(names.GROUP_MISSING_EXPERTS, unit="{expert}")
+        self._imbalance = self._meter.create_gauge(names.EXPERT_IMBALANCE, unit="1")
+        self._hottest = self._meter.create_gauge(names.EXPERT_HOTTEST, unit="1")
         self._load = self._meter.create_gauge(names.LOAD_SECONDS, unit="s")
 
     def _histogram(self, name: str, buckets: Sequence[float]) -> Histogram:
@@ -76,6 +83,20 @@ class RuntimeMetrics:
         """Books a load."""
         self._load.set(loaded.load_seconds, self._attributes)
         self._cache.set(loaded.kv_cache_tokens, self._attributes)
+
+    def group_changed(self, report: GroupReport) -> None:
+        """Books what the group is like; of each layer two numbers, however many experts it has."""
+        self._epoch.set(report.epoch, self._attributes)
+        self._ranks.set(report.coverage.ranks, self._attributes)
+        self._missing.set(report.coverage.missing, self._attributes)
+        for layer, load in report.layers.items():
+            attributes: dict[str, str | int] = {**self._attributes, names.LAYER: layer}
+            self._imbalance.set(load.imbalance, attributes)
+            self._hottest.set(load.hottest, attributes)
+
+    def stood_still(self, seconds: float) -> None:
+        """Books how long a rank with requests made no token while it changed its group."""
+        self._gap.record(seconds, self._attributes)
 
     def rank_died(self) -> None:
         """Books the end of a rank process that nobody asked for."""

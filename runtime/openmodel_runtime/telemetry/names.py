@@ -15,13 +15,21 @@ REQUESTS_WAITING = "openmodel.runtime.requests.waiting"
 KV_CACHE_FREE_TOKENS = "openmodel.runtime.kv_cache.free_tokens"
 KV_CACHE_TOKENS = "openmodel.runtime.kv_cache.tokens"
 RANK_DEATHS = "openmodel.runtime.rank.deaths"
+GROUP_EPOCH = "openmodel.runtime.group.epoch"
+GROUP_RANKS = "openmodel.runtime.group.ranks"
+GROUP_MISSING_EXPERTS = "openmodel.runtime.group.missing_experts"
+GROUP_GAP = "openmodel.runtime.group.gap"
+EXPERT_IMBALANCE = "openmodel.runtime.experts.imbalance"
+EXPERT_HOTTEST = "openmodel.runtime.experts.hottest"
 LOAD_SECONDS = "openmodel.runtime.load.duration"
 
 OPERATION_NAME = "gen_ai.operation.name"
 PROVIDER_NAME = "gen_ai.provider.name"
 REQUEST_MODEL = "gen_ai.request.model"
+LAYER = "openmodel.layer"
 ERROR_TYPE = "error.type"
 
+GROUP_GAP_BUCKETS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 REQUEST_DURATION_BUCKETS = (
     0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92,
 )  # fmt: skip

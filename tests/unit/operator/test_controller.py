@@ -7,8 +7,9 @@ from typing import Any, cast
 
 import pytest
 
-from factories import IDENTITY, IMAGE, SOURCE, a_pod
-from openmodel_operator.controller import Controller
+from factories import IDENTITY, IMAGE, SOURCE, a_pod, a_report
+from openmodel_operator.controller import AskGroup, Controller
+from openmodel_operator.group_report import GroupReport
 from openmodel_operator.kube import Kube, KubeError
 from openmodel_operator.observed import Proof
 from openmodel_operator.settings import Settings
@@ -83,8 +84,12 @@ class Prover:
         return Proof(ok=self.ok, message="" if self.ok else "UNAVAILABLE: no")
 
 
-def controller(kube: DictionaryKube, prover: Prover) -> Controller:
-    return Controller(cast(Kube, kube), Settings(runtime_image=IMAGE), prover)
+async def no_group(address: str) -> GroupReport | None:
+    return None
+
+
+def controller(kube: DictionaryKube, prover: Prover, ask_group: AskGroup = no_group) -> Controller:
+    return Controller(cast(Kube, kube), Settings(runtime_image=IMAGE), prover, ask_group)
 
 
 async def test_from_nothing_to_serving() -> None:
@@ -166,3 +171,57 @@ async def test_a_model_that_is_gone_or_going_is_left_to_the_garbage_collector() 
     kube.model = None
     await subject.reconcile(KEY)
     assert kube.objects == {}
+
+
+def condition(kube: DictionaryKube, kind: str) -> tuple[str, str]:
+    assert kube.model is not None
+    found = next(item for item in kube.model["status"]["conditions"] if item["type"] == kind)
+    return found["status"], found["reason"]
+
+
+async def test_a_group_that_shares_experts_says_itself_whether_it_serves_them() -> None:
+    kube, prover = DictionaryKube(parallelism={"expert": 2}), Prover()
+    report, asked = a_report(experts=0), list[str]()
+
+    async def ask(address: str) -> GroupReport | None:
+        asked.append(address)
+        return report
+
+    subject = controller(kube, prover, ask)
+    await subject.reconcile(KEY)
+    kube.run_pod()
+    await subject.reconcile(KEY)
+    assert condition(kube, "ExpertCoverage") == ("True", "AllExpertsServed")
+    report = a_report(imbalance=1.26)
+    await subject.reconcile(KEY)
+    assert kube.model is not None
+    assert kube.model["status"]["plan"]["survives"] == {"processLoss": 2, "podLoss": 1}
+    assert kube.model["status"]["experts"] == {"imbalance": 1.3}
+    report = a_report(ranks=1, missing_experts=4)
+    kube.run_pod(ready=False)
+    await subject.reconcile(KEY)
+    assert condition(kube, "ExpertCoverage") == ("False", "ExpertsMissing")
+    assert kube.ready() == ("False", "ExpertsMissing")
+    assert set(asked) == {"10.0.0.1"}
+
+
+async def test_a_group_keeps_its_pods_when_fewer_could_not_hold_all_experts() -> None:
+    kube = DictionaryKube(parallelism={"expert": 4})
+
+    async def ask(address: str) -> GroupReport | None:
+        return a_report()
+
+    subject = controller(kube, Prover(), ask)
+    await subject.reconcile(KEY)
+    kube.run_pod()
+    await subject.reconcile(KEY)
+    assert kube.model is not None
+    kube.model["spec"]["parallelism"]["expert"] = 1
+    await subject.reconcile(KEY)
+    assert condition(kube, "Planned") == ("False", "InsufficientMemory")
+    (group,) = [item for (kind, _), item in kube.objects.items() if kind == "StatefulSet"]
+    assert group["spec"]["replicas"] == 4
+    kube.model["spec"]["parallelism"]["expert"] = 2
+    await subject.reconcile(KEY)
+    (group,) = [item for (kind, _), item in kube.objects.items() if kind == "StatefulSet"]
+    assert group["spec"]["replicas"] == 2

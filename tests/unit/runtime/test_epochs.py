@@ -2,72 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from groups import EXPERTS, LAYERS, Pods, covered, go_over, held, made, none_made, pod, running, wait_if_lacking
+from openmodel_runtime.group.coverage import coverage
 from openmodel_runtime.group.epochs import initial_slots, is_isolated, newest_epoch, next_epoch, settled
-from openmodel_runtime.group.state import Epoch, Held, PodState, RankState, Seen
-from openmodel_runtime.parallel.placement import plan_placement
-
-EXPERTS = 8
-LAYERS = (0, 2)
-Pods = dict[int, PodState]
-
-
-def held(rank: int, size: int) -> Held:
-    return plan_placement(LAYERS, EXPERTS, size).of_rank(rank)
-
-
-def pod(number: int, *, size: int = 3, held_by: int | None = None, **more: object) -> PodState:
-    """A pod of one rank that has loaded its part of a group of `size`."""
-    rank = RankState(f"rank-{number}", 0, held(number if held_by is None else held_by, size))
-    state = PodState(pod=number, address=f"10.0.0.{number}", ranks=(rank,), size=size, experts=EXPERTS)
-    return replace(state, **more)  # type: ignore[arg-type]  # a field's name and value
-
-
-def go_over(pods: Pods, epoch: Epoch, members: Iterable[int] | None = None) -> Pods:
-    """All live pods know of the epoch; these (all, by default) have entered it."""
-    entering = set(pods if members is None else members)
-    after = {}
-    for number, state in pods.items():
-        if state.seen is Seen.LIVE:
-            places = {member.id: member.held for member in epoch.members}
-            ranks = tuple(
-                replace(rank, epoch=epoch.number, held=places[rank.id])
-                if rank.id in places and number in entering
-                else rank
-                for rank in state.ranks
-            )
-            state = replace(state, ranks=ranks, epoch=epoch)
-        after[number] = state
-    return after
-
-
-def made(pods: Pods, redundant: int = 0) -> Epoch:
-    """The one epoch that some pod makes."""
-    epochs = [epoch for number in pods if (epoch := next_epoch(pods, number, redundant)) is not None]
-    assert len(epochs) == 1
-    return epochs[0]
-
-
-def none_made(pods: Pods) -> bool:
-    return all(next_epoch(pods, number, 0) is None for number in pods)
-
-
-def running(size: int = 3) -> Pods:
-    """A group that serves."""
-    pods = {number: pod(number, size=size) for number in range(size)}
-    return go_over(pods, made(pods))
-
-
-def covered(epoch: Epoch) -> bool:
-    return all(
-        {expert for slots in ranks for expert in slots} == set(range(EXPERTS)) for ranks in epoch.layers().values()
-    )
+from openmodel_runtime.group.state import Epoch, RankState, Seen
 
 
 def test_a_group_starts_when_all_are_there() -> None:
@@ -197,7 +141,7 @@ def test_when_all_ranks_were_lost_a_group_starts_anew_with_a_higher_number() -> 
     pods = {number: replace(pod(number), ranks=(), epoch=before) for number in pods}
     assert none_made(pods)
     for number in pods:
-        pods[number] = replace(pods[number], ranks=(RankState(f"new-{number}", 0, held(number, 3)),))
+        pods[number] = replace(pods[number], ranks=(RankState(f"new-{number}", 0, held(number, 3), EXPERTS),))
     assert made(pods).number > before.number
 
 
@@ -223,10 +167,13 @@ def test_newcomers_leave_each_other_their_part() -> None:
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 4), st.sampled_from(["kill", "back", "drain", "enter", "skip"])), max_size=30))
-def test_whatever_happens_one_pod_decides_and_nothing_is_missing(events: list[tuple[int, str]]) -> None:
+@given(
+    st.lists(st.tuples(st.integers(0, 4), st.sampled_from(["kill", "back", "drain", "enter", "skip"])), max_size=30),
+    st.integers(2, EXPERTS),
+)
+def test_whatever_happens_one_pod_decides_and_nothing_is_missing(events: list[tuple[int, str]], room: int) -> None:
     """Also when news are entered late: every epoch holds all experts, numbers grow, and in the end all is settled."""
-    pods = running(5)
+    pods = running(5, room)
     lives = 0
     newest = 0
     for number, event in events:
@@ -235,14 +182,16 @@ def test_whatever_happens_one_pod_decides_and_nothing_is_missing(events: list[tu
             pods[number] = replace(state, seen=Seen.CLOSED)
         elif event == "back" and state.seen is Seen.CLOSED:
             lives += 1
-            rank = RankState(f"life-{lives}", 0, held(number, 5))
+            rank = RankState(f"life-{lives}", 0, held(number, 5), room)
             pods[number] = replace(pod(number, size=5), ranks=(rank,))
         elif event == "drain" and state.seen is Seen.LIVE:
             pods[number] = replace(state, draining=True)
         elif event == "enter" and (epoch := newest_epoch(pods)) is not None:
             pods = go_over(pods, epoch)
+        pods = wait_if_lacking(pods)
         if (epoch := _next(pods)) is not None:
             assert covered(epoch)
+            assert all(len(slots) <= room for member in epoch.members for slots in member.held.values())
             assert epoch.number > newest
             newest = epoch.number
             pods = go_over(pods, epoch, members=())
@@ -253,7 +202,7 @@ def test_whatever_happens_one_pod_decides_and_nothing_is_missing(events: list[tu
             pods = go_over(pods, epoch)
     live = [state for state in pods.values() if state.seen is Seen.LIVE]
     whole = sum(len(state.ranks) for state in live) >= 5
-    assert settled(pods) or not live or not whole
+    assert settled(pods) or not live or not whole or coverage(pods).missing
     assert none_made(pods)
 
 

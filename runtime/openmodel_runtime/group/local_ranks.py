@@ -1,0 +1,83 @@
+"""The ranks of this pod that have loaded: which of them take requests, and what they tell the metrics together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+
+from msgspec import structs
+
+from openmodel_runtime.group.group_client import GroupClient
+from openmodel_runtime.group.local_rank import LocalRank, RankMetrics, idle_step
+from openmodel_runtime.rank.messages import StepDone
+
+
+class LocalRanks:
+    """Those that live."""
+
+    def __init__(
+        self, call_others: Callable[[int], None], on_ready: Callable[[bool], None], metrics: RankMetrics
+    ) -> None:
+        """`call_others` calls the ranks of other pods; `on_ready` hears whether any rank takes requests."""
+        self._members: list[LocalRank] = []
+        self._on_ready = on_ready
+        self._metrics = metrics
+        self.client = GroupClient(call_others)
+        self.entered = asyncio.Event()
+        """Set once all of them have taken requests at the same time."""
+
+    def __iter__(self) -> Iterator[LocalRank]:
+        return iter(self._members)
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def add(self, member: LocalRank) -> None:
+        """A rank has loaded."""
+        member.last = idle_step(member.loaded.kv_cache_tokens)
+        self._members.append(member)
+
+    def remove(self, member: LocalRank) -> None:
+        """A rank has gone."""
+        self._members.remove(member)
+        self.client.remove(member.client)
+        self._on_ready(self.client.takes_requests)
+        self._tell_metrics(idle_step(0))
+
+    def clear(self) -> None:
+        """All have gone."""
+        self._members.clear()
+
+    def take_requests(self, member: LocalRank, takes: bool) -> None:
+        """Whether a rank takes requests from now on."""
+        if member.takes_requests == takes:
+            return
+        member.takes_requests = takes
+        if takes:
+            self.client.add(member.client)
+        else:
+            self.client.pause(member.client)
+        if all(each.takes_requests for each in self._members):
+            self.entered.set()
+        self._on_ready(self.client.takes_requests)
+
+    def stepped(self, member: LocalRank, step: StepDone) -> None:
+        """A rank ran a step."""
+        now = asyncio.get_running_loop().time()
+        if step.outputs and member.regrouped:
+            if member.stepped_at is not None:
+                self._metrics.stood_still(now - member.stepped_at)
+            member.regrouped = False
+        member.stepped_at = now if step.running else None
+        member.last = step
+        self._tell_metrics(step)
+
+    def _tell_metrics(self, step: StepDone) -> None:
+        self._metrics.step_done(
+            structs.replace(
+                step,
+                running=sum(member.last.running for member in self._members),
+                waiting=sum(member.last.waiting for member in self._members),
+                free_tokens=sum(member.last.free_tokens for member in self._members),
+            )
+        )
