@@ -33,8 +33,13 @@ _CONNECT = timedelta(seconds=3)
 _LOOK_SECONDS = 0.002
 # Held while sockets are made: those that appear meanwhile are of whoever holds it.
 _SOCKETS = threading.Lock()
-# Groups that were left in a collective that has not ended: dropping one would wait for it.
+# Collectives that were left before they had ended, each with its group: dropping one would wait for it.
 _UNFINISHED: list[tuple[Any, ...]] = []
+
+
+def _drop_finished() -> None:
+    """Lets go of the groups whose collectives have ended meanwhile: with their sockets, most of them end at once."""
+    _UNFINISHED[:] = [left for left in _UNFINISHED if not left[0].done()]
 
 
 class NetworkMailbox:
@@ -58,6 +63,7 @@ class NetworkMailbox:
 
     def meet(self) -> None:
         """Waits until all ranks have come to the store, then connects each with each."""
+        _drop_finished()
         store = self._store or self._dial()
         store.set(f"here/{self.rank}", "")
         everybody = [f"here/{rank}" for rank in range(self.ranks)]
@@ -97,7 +103,7 @@ class NetworkMailbox:
             over.wait()
             if self._stopped.is_set():
                 if not future.done():
-                    _UNFINISHED.append((self._group, work, received))
+                    _UNFINISHED.append((future, self._group, work, received))
                 raise GroupBroken("the group was left")
             work.wait()
         except RuntimeError as error:
