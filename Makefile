@@ -69,6 +69,10 @@ bench: venv ## BENCH=name [QUICK=1]: one module of tests/bench
 	@test -n "$(BENCH)" || { echo "make bench BENCH=NAME [QUICK=1]; names: $$(cd tests/bench && grep -l '^def main' *.py | sed 's/\.py//' | xargs)"; exit 2; }
 	@$(if $(filter $(BENCH),$(LOCAL_BENCHES)),,eval "$$(hack/cluster/env)"; )cd tests && PYTHONPATH=.:../hack/demo ../$(PYTHON) -m bench.$(BENCH) $(if $(QUICK),--quick)
 
+.PHONY: soak
+soak: venv ## [MINUTES=20]: a group of pods under load while ranks and pods are killed, stopped, added and ended
+	@cd tests && PYTHONPATH=.:../operator:../runtime:../protos ../$(PYTHON) -m chaos.soak $(if $(MINUTES),--minutes $(MINUTES))
+
 .PHONY: clean
 clean: ## ends the cluster and removes what was built (tools, images, models, .venv)
 	@hack/cluster/down --purge
