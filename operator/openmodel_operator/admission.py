@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from openmodel_operator.spec import group_ranks
+
 _ABSENT = object()
 
 
@@ -39,7 +41,7 @@ _LIMITS = (
     _Limit("model.cache", (), _LATER),
     _Limit("engine.quantization", ("auto", "none", "int8"), "is not supported yet: use auto, none or int8"),
     _Limit("parallelism.expert", tuple(range(1, 9)), "is not supported yet: use 1 to 8 or leave it out"),
-    _Limit("parallelism.tensor", (1,), "is not supported yet: use 1 or leave it out"),
+    _Limit("parallelism.tensor", tuple(range(1, 9)), "is not supported yet: use 1 to 8 or leave it out"),
     _Limit("accelerator", (), "is not supported yet: leave it out, the model then runs on CPU"),
     _Limit("autoscaling", (), "is not supported yet: scale with kubectl scale"),
     _Limit("rollout.strategy", ("Auto", "Surge"), "is not supported yet: use Auto or Surge"),
@@ -64,13 +66,21 @@ def refusals(spec: Mapping[str, Any]) -> tuple[Refusal, ...]:
         if (value := _value_at(spec, limit.path)) is not _ABSENT and value not in limit.accepted
     ]
     parallelism = spec.get("parallelism", {})
-    expert, per_pod = parallelism.get("expert", 1), parallelism.get("ranksPerPod", 1)
-    if expert % per_pod:
+    ranks, per_pod = group_ranks(parallelism), parallelism.get("ranksPerPod", 1)
+    if ranks % per_pod:
         found.append(
             Refusal(
                 "spec.parallelism.ranksPerPod",
-                f"spec.parallelism.ranksPerPod: {expert} ranks (parallelism.expert) do not fill pods of {per_pod}: "
-                f"use a number that divides {expert}",
+                f"spec.parallelism.ranksPerPod: {ranks} ranks (parallelism.expert or tensor) do not fill pods of "
+                f"{per_pod}: use a number that divides {ranks}",
+            )
+        )
+    if parallelism.get("tensor", 1) > 1 and parallelism.get("redundantExperts", 0):
+        found.append(
+            Refusal(
+                "spec.parallelism.redundantExperts",
+                "spec.parallelism.redundantExperts: a dense model, whose matrices ranks share (parallelism.tensor), "
+                "has no experts: leave it out",
             )
         )
     source = spec["model"]["source"]

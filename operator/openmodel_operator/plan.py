@@ -25,7 +25,8 @@ def plan_group(spec: OpenModelSpec) -> GroupPlan:
     noun = "thread" if spec.threads == 1 else "threads"
     pods = spec.ranks // spec.ranks_per_pod
     where = "one pod" if pods == 1 else f"{pods} pods"
-    ranks = "one rank" if spec.ranks == 1 else f"{spec.ranks} ranks in {where} share the experts,"
+    shared = "each matrix" if spec.tensor else "the experts"
+    ranks = "one rank" if spec.ranks == 1 else f"{spec.ranks} ranks in {where} share {shared},"
     each = "" if spec.ranks == 1 else " each"
     return GroupPlan(
         ranks=spec.ranks,

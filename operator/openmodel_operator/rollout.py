@@ -15,7 +15,7 @@ from openmodel_operator.desired.group import group_manifests
 from openmodel_operator.desired.identity import Identity, content_hash, group_name
 from openmodel_operator.desired.network_policy import network_policy
 from openmodel_operator.desired.pod import pod_template
-from openmodel_operator.desired.service import model_service
+from openmodel_operator.desired.service import model_service, pods_that_answer
 from openmodel_operator.observed import Observed
 from openmodel_operator.plan import GroupPlan
 from openmodel_operator.spec import Manifest, OpenModelSpec
@@ -48,7 +48,11 @@ def plan_actions(
     groups = _wanted_groups(spec, proven=before == revision)
     proven = observed.proven_groups(revision)
     serving = revision if groups and proven >= groups else before
-    apply = [network_policy(identity), model_service(identity, serving)]
+    selector = pods_that_answer(identity, spec, serving)
+    if serving != revision and observed.service is not None:
+        # What another spec made stays as that made it.
+        selector = observed.service["spec"]["selector"]
+    apply = [network_policy(identity), model_service(identity, selector)]
     for index in range(groups):
         apply += group_manifests(identity, template, revision, index, plan)
     keep = {group_name(identity.name, revision, index) for index in range(groups)}

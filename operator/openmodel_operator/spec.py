@@ -58,10 +58,12 @@ class OpenModelSpec:
     revision: str | None
     engine: EngineSpec
     ranks: int
-    """Ranks of a group, which share the experts."""
+    """Ranks of a group."""
+    tensor: bool
+    """They share each matrix of a dense model; else they share the experts."""
     ranks_per_pod: int
     grouped: bool
-    """Whether ranks may come and go while the group serves: `parallelism.expert` is there."""
+    """Whether a group may have several ranks: `parallelism.expert` is there, or `parallelism.tensor` more than 1."""
     redundant_experts: int
     """Copies of experts in each layer beside the first."""
     threads: int
@@ -80,7 +82,8 @@ def parse_spec(spec: Mapping[str, Any]) -> OpenModelSpec:
     resources = dict(spec.get("resources", {}))
     cpu = resources.get("requests", {}).get("cpu", resources.get("limits", {}).get("cpu", 1))
     parallelism = spec.get("parallelism", {})
-    ranks = int(parallelism.get("expert", 1))
+    ranks = group_ranks(parallelism)
+    tensor = int(parallelism.get("tensor", 1)) > 1
     ranks_per_pod = int(parallelism.get("ranksPerPod", 1))
     return OpenModelSpec(
         source=spec["model"]["source"],
@@ -95,8 +98,9 @@ def parse_spec(spec: Mapping[str, Any]) -> OpenModelSpec:
             prefix_caching=engine.get("prefixCaching", defaults.prefix_caching),
         ),
         ranks=ranks,
+        tensor=tensor,
         ranks_per_pod=ranks_per_pod,
-        grouped="expert" in parallelism,
+        grouped="expert" in parallelism or tensor,
         redundant_experts=int(parallelism.get("redundantExperts", 0)),
         threads=max(1, math.floor(parse_quantity("spec.resources.requests.cpu", cpu) / ranks_per_pod)),
         resources=resources,
@@ -105,6 +109,11 @@ def parse_spec(spec: Mapping[str, Any]) -> OpenModelSpec:
         suspend=bool(spec.get("suspend", False)),
         pod_template=_pod_template(spec.get("podTemplate", {})),
     )
+
+
+def group_ranks(parallelism: Mapping[str, Any]) -> int:
+    """Ranks of a group: of the two ways to share a model, the schema allows one."""
+    return max(int(parallelism.get("expert", 1)), int(parallelism.get("tensor", 1)))
 
 
 def _pod_template(template: Mapping[str, Any]) -> Manifest:
@@ -149,9 +158,9 @@ def effective_values(spec: OpenModelSpec) -> Manifest:
             "prefixCaching": engine.prefix_caching,
         },
         "parallelism": {
-            "expert": spec.ranks,
+            "expert": 1 if spec.tensor else spec.ranks,
             "ranksPerPod": spec.ranks_per_pod,
-            "tensor": 1,
+            "tensor": spec.ranks if spec.tensor else 1,
             "redundantExperts": spec.redundant_experts,
         },
         "threadsPerRank": spec.threads,

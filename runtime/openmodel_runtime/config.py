@@ -41,10 +41,12 @@ class EngineConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class GroupConfig:
-    """Settings of the ranks that share the experts."""
+    """Settings of the ranks that share the experts, or the matrices."""
 
     size: int = 1
     """Ranks that a group starts with; one that runs has as many as come to it."""
+    tensor: bool = False
+    """The ranks share each matrix of a dense model: the group runs with all of them, or not at all."""
     redundant_experts: int = 0
     """Copies of experts in each layer beside the first."""
     failover_ranks: int | None = None

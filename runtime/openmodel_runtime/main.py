@@ -47,6 +47,7 @@ def parse_flags(arguments: Sequence[str]) -> tuple[ServerConfig, EngineConfig, G
     parser.add_argument("--max-num-batched-tokens", type=_positive, default=EngineConfig.max_num_batched_tokens)
     parser.add_argument("--memory-utilization", type=float, default=EngineConfig.memory_utilization)
     parser.add_argument("--expert-parallel-size", type=_positive, default=GroupConfig.size)
+    parser.add_argument("--tensor-parallel-size", type=_positive, default=1, help="ranks that share each matrix")
     parser.add_argument("--redundant-experts", type=int, default=GroupConfig.redundant_experts)
     parser.add_argument("--failover-ranks", type=int, help="whose loss the others keep memory for (default: a pod's)")
     parser.add_argument("--rebalance-seconds", type=float, default=GroupConfig.rebalance_seconds)
@@ -75,7 +76,8 @@ def parse_flags(arguments: Sequence[str]) -> tuple[ServerConfig, EngineConfig, G
         settle_seconds=flags.settle_seconds,
         termination_message_path=flags.termination_message_path,
     )
-    ranks_per_pod = flags.ranks_per_pod or flags.expert_parallel_size
+    ranks = max(flags.expert_parallel_size, flags.tensor_parallel_size)
+    ranks_per_pod = flags.ranks_per_pod or ranks
     engine = EngineConfig(
         dtype=flags.dtype,
         quantization=flags.quantization,
@@ -89,7 +91,8 @@ def parse_flags(arguments: Sequence[str]) -> tuple[ServerConfig, EngineConfig, G
         check_kernels=flags.check_kernels,
     )
     group = GroupConfig(
-        size=flags.expert_parallel_size,
+        size=ranks,
+        tensor=flags.tensor_parallel_size > 1,
         redundant_experts=flags.redundant_experts,
         failover_ranks=flags.failover_ranks,
         rebalance_seconds=flags.rebalance_seconds,
@@ -100,6 +103,8 @@ def parse_flags(arguments: Sequence[str]) -> tuple[ServerConfig, EngineConfig, G
         peer_port=flags.peer_port,
         settings=flags.group_settings,
     )
+    if min(flags.expert_parallel_size, flags.tensor_parallel_size) > 1:
+        parser.error("--expert-parallel-size and --tensor-parallel-size together are not supported: one of them is 1")
     if group.peers and not group.address:
         parser.error("--peers needs --address")
     if not group.peers and ranks_per_pod != group.size:

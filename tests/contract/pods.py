@@ -24,11 +24,15 @@ _LOOKS = 20
 class Pods:
     """The pods of one group, by number."""
 
-    def __init__(self, model: Path, scratch: Path, size: int, flags: Sequence[str] = ()) -> None:
+    def __init__(
+        self, model: Path, scratch: Path, size: int, flags: Sequence[str] = (), shared: str = "expert"
+    ) -> None:
+        """`shared` is what the ranks share."""
         self._model = model
         self._scratch = scratch
         self._size = size
         self._flags = flags
+        self._shared = shared
         (self._port,) = free_ports(1)
         # All of 127.0.0.0/8 is this machine.
         self._network = f"127.{os.getpid() % 250 + 1}.{next(_networks)}"
@@ -42,7 +46,7 @@ class Pods:
             scratch = self._scratch / f"pod-{pod}-{next(self._lives)}"
             scratch.mkdir()
             flags = [
-                *(f"--expert-parallel-size={size or self._size}", "--ranks-per-pod=1", f"--pod={pod}"),
+                *(f"--{self._shared}-parallel-size={size or self._size}", "--ranks-per-pod=1", f"--pod={pod}"),
                 *(f"--peers={self._network}.{{pod}}", f"--address={self._network}.{pod}", f"--peer-port={self._port}"),
                 *self._flags,
             ]

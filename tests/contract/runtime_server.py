@@ -164,7 +164,11 @@ def _serves(stub: health_pb2_grpc.HealthStub) -> bool:
 
 
 def _command(pid: int) -> bytes:
-    return Path(f"/proc/{pid}/cmdline").read_bytes()
+    """Nothing of a process that has gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
 
 
 def process_state(pid: int) -> str:

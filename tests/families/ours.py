@@ -11,10 +11,11 @@ from torch import Tensor
 from openmodel_kernels.interface import Kernels, SequenceRows
 from openmodel_runtime.checkpoint.config_fields import ConfigFields, read_json
 from openmodel_runtime.engine.loader import load_model
-from openmodel_runtime.models.block_input import ExpertExchange
+from openmodel_runtime.models.block_input import ExpertExchange, SharedMatrices
 from openmodel_runtime.models.causal_lm import CausalLM, StepInput
 from openmodel_runtime.models.layers import Numerics
 from openmodel_runtime.models.registry import read_model_config
+from openmodel_runtime.parallel.matrix_shard import MatrixShard
 from openmodel_runtime.parallel.placement import Slots
 
 _BLOCKS = 16
@@ -27,10 +28,11 @@ def load(
     *,
     int8: bool = False,
     slots: Mapping[int, Slots] | None = None,
+    shard: MatrixShard | None = None,
 ) -> CausalLM:
-    """The model; with `slots`, the part of it that a rank holds."""
+    """The model; with `slots` or `shard`, the part of it that a rank holds."""
     config = read_model_config(ConfigFields(read_json(folder / "config.json")))
-    return load_model(folder, config, Numerics(kernels, dtype, int8), slots).model
+    return load_model(folder, config, Numerics(kernels, dtype, int8), slots, shard).model
 
 
 class Sequences:
@@ -46,7 +48,12 @@ class Sequences:
         self._done = [0] * count
 
     @torch.inference_mode()
-    def run(self, chunks: Sequence[Sequence[int]], exchange: ExpertExchange | None = None) -> list[Tensor]:
+    def run(
+        self,
+        chunks: Sequence[Sequence[int]],
+        exchange: ExpertExchange | None = None,
+        matrices: SharedMatrices | None = None,
+    ) -> list[Tensor]:
         """Adds a chunk of tokens to each sequence; each one's logits, a row a token."""
         rows: list[SequenceRows] = []
         tokens: list[int] = []
@@ -57,7 +64,9 @@ class Sequences:
             positions += range(self._done[index], self._done[index] + len(chunk))
             self._done[index] += len(chunk)
         step = self._model.numerics.kernels.attention_step(rows)
-        logits = self._model(StepInput(_integers(tokens), _integers(positions), step, self._caches, None, exchange))
+        logits = self._model(
+            StepInput(_integers(tokens), _integers(positions), step, self._caches, None, exchange, matrices)
+        )
         return list(torch.split(logits, [len(chunk) for chunk in chunks]))
 
 

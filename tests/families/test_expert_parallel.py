@@ -1,19 +1,13 @@
-"""Every routed family gives the same bits whether one rank holds all experts or several share them.
-
-The ranks are processes that share memory, as in a pod; they are started once for all families.
-"""
+"""Every routed family gives the same bits whether one rank holds all experts or several share them."""
 
 from __future__ import annotations
 
-import traceback
-from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
 import torch
-import torch.multiprocessing as multiprocessing
 from torch import Tensor
 
 from openmodel_kernels.cpu.kernels import CpuKernels
@@ -27,15 +21,15 @@ from openmodel_runtime.parallel.placement import plan_placement
 from openmodel_runtime.parallel.step_group import StepOpening
 
 from .catalog import write_served
+from .conftest import MOST_RANKS
 from .ours import Sequences, load
 from .test_parity import prompt
 
-MOST_RANKS = 4
 ROUTED = ["mixtral", "qwen3-moe", "qwen3-moe-mixed", "gpt-oss", "deepseek-v2", "deepseek-v3", "grok-1"]
 
 
 @dataclass(frozen=True)
-class Job:
+class ExpertJob:
     """What a rank computes with its group, in steps; a rank may have no token in one."""
 
     folder: Path
@@ -43,59 +37,27 @@ class Job:
     redundant: int
     steps: tuple[tuple[int, ...], ...]
 
+    def compute(self, kernels: CpuKernels) -> Tensor:
+        experts = read_model_config(ConfigFields(read_json(self.folder / "config.json"))).experts
+        assert experts is not None
+        placement = plan_placement(sorted(experts.layers), experts.count, self.member.size, self.redundant)
+        mailbox = open_mailbox(self.member)
+        mailbox.meet()
+        exchange = GroupExchange(mailbox, placement, experts.count, ExpertLoad(experts.layers, experts.count))
+        model = load(self.folder, kernels, torch.bfloat16, slots=placement.of_rank(self.member.rank))
+        sequence, rows = Sequences(model, 1), []
+        for chunk in self.steps:
+            opened = exchange.open(StepOpening(tokens=len(chunk), bell=0, awaited=0, next_epoch=0))
+            if opened.has_tokens:
+                rows.append(sequence.run([chunk], exchange)[0])
+        return torch.cat(rows)
+
 
 def chunks_of(rank: int) -> tuple[tuple[int, ...], ...]:
     """A prompt of the rank's own, cut differently on each, with steps in which it has nothing."""
     tokens = tuple(prompt(rank, 40 - 7 * rank))
     cut = (11, 12) if rank % 2 else (0, 17)
     return tokens[: cut[0]], tokens[cut[0] : cut[1]], (), tokens[cut[1] :]
-
-
-def work(jobs: Connection) -> None:
-    """A rank process: runs what it is sent until the other end closes."""
-    kernels = CpuKernels()
-    kernels.set_num_threads(1)
-    while True:
-        try:
-            job: Job = jobs.recv()
-        except EOFError:
-            return
-        try:
-            jobs.send(compute(job, kernels))
-        except Exception:
-            jobs.send(traceback.format_exc())
-
-
-def compute(job: Job, kernels: CpuKernels) -> Tensor:
-    experts = read_model_config(ConfigFields(read_json(job.folder / "config.json"))).experts
-    assert experts is not None
-    placement = plan_placement(sorted(experts.layers), experts.count, job.member.size, job.redundant)
-    mailbox = open_mailbox(job.member)
-    mailbox.meet()
-    exchange = GroupExchange(mailbox, placement, experts.count, ExpertLoad(experts.layers, experts.count))
-    model = load(job.folder, kernels, torch.bfloat16, slots=placement.of_rank(job.member.rank))
-    sequence, rows = Sequences(model, 1), []
-    for chunk in job.steps:
-        opened = exchange.open(StepOpening(tokens=len(chunk), bell=0, awaited=0, next_epoch=0))
-        if opened.has_tokens:
-            rows.append(sequence.run([chunk], exchange)[0])
-    return torch.cat(rows)
-
-
-@pytest.fixture(scope="module")
-def ranks() -> Iterator[list[Connection]]:
-    context = multiprocessing.get_context("spawn")
-    pipes = [context.Pipe() for _ in range(MOST_RANKS)]
-    processes = [context.Process(target=work, args=(theirs,), daemon=True) for _, theirs in pipes]
-    for process in processes:
-        process.start()
-    yield [ours for ours, _ in pipes]
-    for ours, theirs in pipes:
-        ours.close()
-        theirs.close()
-    for process in processes:
-        process.join(10)
-        process.kill()
 
 
 @pytest.mark.timeout(120)
@@ -110,7 +72,7 @@ def test_any_number_of_ranks_gives_the_same_bits(name: str, ranks: list[Connecti
             store = str(tmp_path / f"store-{size}-{redundant}")
             for rank in range(size):
                 member = GroupMember(rank=rank, size=size, epoch=1, store=store)
-                ranks[rank].send(Job(tmp_path, member, redundant, chunks_of(rank)))
+                ranks[rank].send(ExpertJob(tmp_path, member, redundant, chunks_of(rank)))
             for rank in range(size):
                 answer = ranks[rank].recv()
                 assert isinstance(answer, Tensor), answer

@@ -152,6 +152,7 @@ def _arguments(identity: Identity, spec: OpenModelSpec) -> list[str]:
     if spec.grouped:
         # How many ranks and copies a group has is not here: it may change without new pods.
         flags |= {
+            "tensor-parallel-size": spec.ranks if spec.tensor else None,
             "ranks-per-pod": spec.ranks_per_pod,
             "pod": "$(POD_INDEX)",
             "address": "$(POD_IP)",

@@ -26,6 +26,7 @@ from openmodel_runtime.models.causal_lm import CausalLM
 from openmodel_runtime.models.family import WeightPart
 from openmodel_runtime.models.layers import Experts, Numerics, Weight
 from openmodel_runtime.models.registry import weight_parts
+from openmodel_runtime.parallel.matrix_shard import MatrixShard
 from openmodel_runtime.parallel.placement import Slots
 from openmodel_runtime.parallel.shard import experts_path, layer_of, parts_of_slots
 
@@ -55,7 +56,11 @@ class LoadedModel:
 
 
 def load_model(
-    folder: Path, config: ModelConfig, numerics: Numerics, slots: Mapping[int, Slots] | None = None
+    folder: Path,
+    config: ModelConfig,
+    numerics: Numerics,
+    slots: Mapping[int, Slots] | None = None,
+    shard: MatrixShard | None = None,
 ) -> LoadedModel:
     """The model with its weights, on the CPU.
 
@@ -64,14 +69,19 @@ def load_model(
         config: what it says.
         numerics: what to compute with.
         slots: the experts of each routed layer that this rank holds, and no others are read; None is all.
+        shard: what it has of each matrix; None is all.
     """
     source = CheckpointSource(tensor_entries(folder), weight_parts(config))
     _check_names(config, source)
     held = None if slots is None else {layer: len(experts) for layer, experts in slots.items()}
-    model = CausalLM(config, numerics, held)
+    model = CausalLM(config if shard is None else shard.config(config), numerics, held)
     parts = source.parts if slots is None else list(parts_of_slots(source.parts, slots))
+    if shard is not None:
+        parts = list(shard.parts(config))
     taken = _take_weights(model.weights(), parts, source.entries)
     sizes = {name: _size_in_all(name, tensor, config) for name, tensor in taken}
+    if shard is not None:
+        sizes = {name: weight.size for name, weight in CausalLM(config, numerics).weights().items()}
     total = sum(sizes.values())
     return LoadedModel(model, total, total - _idle_expert_parameters(sizes, config), source)
 

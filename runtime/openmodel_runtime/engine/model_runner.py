@@ -13,9 +13,10 @@ from openmodel_kernels.interface import LayerCache, SequenceRows
 from openmodel_runtime.engine.masks import MaskWorker
 from openmodel_runtime.engine.sampler import sample
 from openmodel_runtime.engine.sequence import Batch, SampledToken
+from openmodel_runtime.engine.step_plan import StepPlan
 from openmodel_runtime.errors import OutOfMemory
-from openmodel_runtime.models.block_input import ExpertExchange
 from openmodel_runtime.models.causal_lm import CausalLM, StepInput
+from openmodel_runtime.parallel.step_group import StepExchange
 
 
 class ModelRunner:
@@ -27,7 +28,7 @@ class ModelRunner:
         self._eos_token_ids = eos_token_ids
         self._masks = MaskWorker()
 
-    def run(self, batch: Batch, exchange: ExpertExchange | None = None) -> list[SampledToken]:
+    def run(self, batch: Batch, exchange: StepExchange | None = None) -> list[SampledToken]:
         """Computes the batch; the next token of each scheduled sequence that samples, in order.
 
         Raises OutOfMemory when there is not enough, SequenceFailed when one of them can not go on; nothing is lost then
@@ -46,7 +47,7 @@ class ModelRunner:
             cache.keys_BGX[block].zero_()
             cache.values_BGX[block].zero_()
 
-    def _run(self, batch: Batch, exchange: ExpertExchange | None) -> list[SampledToken]:
+    def _run(self, batch: Batch, exchange: StepExchange | None) -> list[SampledToken]:
         with torch.inference_mode():
             sampling = [item.sequence for item in batch.scheduled if item.samples]
             masks = self._masks.begin(sampling)
@@ -54,26 +55,28 @@ class ModelRunner:
             likeliest = self._model.numerics.kernels.likeliest(logits_SV)
             return sample(logits_SV, likeliest, sampling, masks.result(), self._eos_token_ids)
 
-    def _step_input(self, batch: Batch, exchange: ExpertExchange | None) -> StepInput:
+    def _step_input(self, batch: Batch, exchange: StepExchange | None) -> StepInput:
+        plan = StepPlan.of(batch)
+        shared = None if exchange is None else exchange.matrices
+        if shared is not None:
+            numbers = shared.agree(plan.numbers())
+            plan = plan if shared.leads else StepPlan.from_numbers(numbers)
         tokens: list[int] = []
         positions: list[int] = []
         rows = []
-        sampled = []
-        for item in batch.scheduled:
-            sequence, start = item.sequence, item.sequence.num_computed
-            rows.append(SequenceRows(len(tokens), item.num_tokens, start, sequence.blocks))
-            tokens.extend(sequence.tokens[start : start + item.num_tokens])
-            positions.extend(range(start, start + item.num_tokens))
-            if item.samples:
-                sampled.append(len(tokens) - 1)
+        for row in plan.rows:
+            rows.append(SequenceRows(len(tokens), len(row.tokens), row.start, row.blocks))
+            tokens.extend(row.tokens)
+            positions.extend(range(row.start, row.start + len(row.tokens)))
         kernels = self._model.numerics.kernels
         return StepInput(
             tokens_T=_integers(tokens, kernels.device),
             positions_T=_integers(positions, kernels.device),
             attention=kernels.attention_step(rows),
             caches=self._caches,
-            exchange=exchange,
-            sampled_S=None if len(sampled) == len(tokens) else _integers(sampled, kernels.device),
+            exchange=None if exchange is None else exchange.experts,
+            shared=shared,
+            sampled_S=None if len(plan.sampled) == len(tokens) else _integers(plan.sampled, kernels.device),
         )
 
 

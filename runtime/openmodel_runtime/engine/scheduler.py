@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from openmodel_runtime.engine.block_pool import BlockPool, content_name
 from openmodel_runtime.engine.grammar import GrammarMatcher
@@ -98,6 +98,13 @@ class Scheduler:
                     self._free(sequence)
                     return True
         return False
+
+    def restart(self, num_blocks: int) -> None:
+        """The cache is lost: all begin anew, in the order of their arrival and with their tokens, in so many blocks."""
+        for sequence in list(self._running):
+            self._put_off(sequence)
+        self._limits = replace(self._limits, num_blocks=num_blocks)
+        self._pool = BlockPool(num_blocks)
 
     def schedule(self) -> Batch:
         """The next step; an empty batch when there is nothing to run."""

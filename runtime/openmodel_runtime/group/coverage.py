@@ -29,6 +29,14 @@ class Coverage:
     """So many pods may be lost at once."""
 
 
+def is_lacking(view: View) -> bool:
+    """True when the ranks that are in reach can not go on without others."""
+    there = candidates(view)
+    if any(pod.tensor for pod, _ in there):
+        return len({rank.place for _, rank in there}) < max(pod.size for pod, _ in there)
+    return coverage(view).missing > 0
+
+
 def coverage(view: View) -> Coverage:
     """Of the ranks that are in reach."""
     there = candidates(view)

@@ -67,7 +67,7 @@ def next_epoch(view: View, me: int, redundant: int, load: Mapping[int, Load] | N
     number = (number // MOST_PODS + 1) * MOST_PODS + me
     if current is None:
         whole = len(wanted) >= max(pod.size for pod in _live(view))
-        members = _place(wanted, redundant) if whole else None
+        members = _members(wanted, redundant) if whole else None
         return None if members is None else Epoch(number, members, ())
     done = _settled(current, ranks)
     stepping = frozenset(current.ids) if done else current.before | frozenset(current.ids)
@@ -75,7 +75,7 @@ def next_epoch(view: View, me: int, redundant: int, load: Mapping[int, Load] | N
     if not done and not broken:
         # One change at a time, unless somebody is lost.
         return None
-    members = _place(wanted, redundant)
+    members = _members(wanted, redundant)
     if members is None:
         return None
     if not broken and _by_id(members) == _by_id(current.members):
@@ -143,6 +143,16 @@ def _electors(view: View, epoch: Epoch) -> tuple[int, ...]:
 
 def _settled(epoch: Epoch, ranks: _Ranks) -> bool:
     return all(member.id in ranks and ranks[member.id].epoch == epoch.number for member in epoch.members)
+
+
+def _members(wanted: _Wanted, redundant: int) -> tuple[Member, ...] | None:
+    """Who is in the next epoch, and what each holds; None when they are too few."""
+    size = max(pod.size for pod, _ in wanted)
+    if not any(pod.tensor for pod, _ in wanted):
+        return _place(wanted, redundant)
+    parts = {rank.place: Member(rank.id, pod.pod, pod.address, {}) for pod, rank in wanted}
+    # Without any part there is no product.
+    return tuple(parts[place] for place in range(size)) if len(parts) == size else None
 
 
 def _place(wanted: _Wanted, redundant: int) -> tuple[Member, ...] | None:

@@ -45,6 +45,8 @@ class LocalRank:
     client: RankClient
     loaded: Loaded
     held: Held
+    place: int = 0
+    """Which part of each matrix it has, where those are shared: the first takes the requests of all."""
     id: str = field(default_factory=lambda: secrets.token_hex(8))
     epoch: int = 0
     """The one that it steps with, as far as it has said; 0 for none."""
@@ -60,12 +62,13 @@ class LocalRank:
     last: StepDone = field(default_factory=lambda: idle_step(0))
 
 
-def together(ranks: list[Loaded]) -> Loaded:
-    """What ranks of one pod have loaded."""
+def together(ranks: list[Loaded], *, tensor: bool) -> Loaded:
+    """What ranks of one pod have loaded; where they share matrices, all cache the same tokens."""
+    tokens = [each.kv_cache_tokens for each in ranks]
     return structs.replace(
         ranks[0],
         weight_bytes=sum(each.weight_bytes for each in ranks),
         billed_bytes=sum(each.billed_bytes for each in ranks),
-        kv_cache_tokens=sum(each.kv_cache_tokens for each in ranks),
+        kv_cache_tokens=min(tokens) if tensor else sum(tokens),
         load_seconds=max(each.load_seconds for each in ranks),
     )

@@ -41,7 +41,7 @@ class LocalRanks:
         """A rank has gone."""
         self._members.remove(member)
         self.client.remove(member.client)
-        self._on_ready(self.client.takes_requests)
+        self._tell_ready()
         self._tell_metrics(idle_step(0))
 
     def clear(self) -> None:
@@ -49,17 +49,17 @@ class LocalRanks:
         self._members.clear()
 
     def take_requests(self, member: LocalRank, takes: bool) -> None:
-        """Whether a rank takes requests from now on."""
+        """Whether a rank takes requests from now on, or its part in those of the first that shares its matrices."""
         if member.takes_requests == takes:
             return
         member.takes_requests = takes
         if takes:
             self.client.add(member.client)
-        else:
+        if not takes or member.place:
             self.client.pause(member.client)
         if all(each.takes_requests for each in self._members):
             self.entered.set()
-        self._on_ready(self.client.takes_requests)
+        self._tell_ready()
 
     def stepped(self, member: LocalRank, step: StepDone) -> None:
         """A rank ran a step."""
@@ -72,12 +72,18 @@ class LocalRanks:
         member.last = step
         self._tell_metrics(step)
 
+    def _tell_ready(self) -> None:
+        # A pod whose ranks follow those of another is ready as well.
+        self._on_ready(any(each.takes_requests for each in self._members))
+
     def _tell_metrics(self, step: StepDone) -> None:
+        # Those that follow have what the first has.
+        leading = [member.last for member in self._members if not member.place]
         self._metrics.step_done(
             structs.replace(
                 step,
-                running=sum(member.last.running for member in self._members),
-                waiting=sum(member.last.waiting for member in self._members),
-                free_tokens=sum(member.last.free_tokens for member in self._members),
+                running=sum(last.running for last in leading),
+                waiting=sum(last.waiting for last in leading),
+                free_tokens=sum(last.free_tokens for last in leading),
             )
         )

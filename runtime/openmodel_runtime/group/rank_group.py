@@ -68,8 +68,8 @@ class RankGroup:
         except DiedLoading:
             return False
         # Nobody shares the experts of a model that has none.
-        self._regrouping.alone |= not members[0].loaded.slots
-        self.loaded = together([member.loaded for member in members])
+        self._regrouping.alone |= not members[0].loaded.slots and not self._config.tensor
+        self.loaded = together([member.loaded for member in members], tensor=self._config.tensor)
         for member in members:
             self._add(member)
         self._regrouping.changed()
@@ -146,7 +146,10 @@ class RankGroup:
         except DiedLoading as death:
             self.exit_code = death.exit_code
             raise
-        return [LocalRank(client, each, each.slots) for client, each in zip(clients, loaded, strict=True)]
+        return [
+            LocalRank(client, each, each.slots, share.rank if share is not None and share.tensor else 0)
+            for client, each, share in zip(clients, loaded, shares, strict=True)
+        ]
 
     def _add(self, member: LocalRank) -> None:
         """A rank has loaded: from now on it is heard."""
@@ -155,6 +158,7 @@ class RankGroup:
             lambda step: self._ranks.stepped(member, step),
             lambda number: self._regrouping.regrouped(member, number),
             lambda counts: self._regrouping.told_load(member, counts.layers),
+            lambda number: self._regrouping.not_met(member, number),
         )
         self._serving[asyncio.ensure_future(serving)] = member
         if self._regrouping.alone:

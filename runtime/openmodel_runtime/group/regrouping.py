@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from openmodel_runtime.config import GroupConfig
 from openmodel_runtime.errors import Unavailable
-from openmodel_runtime.group.coverage import coverage
+from openmodel_runtime.group.coverage import coverage, is_lacking
 from openmodel_runtime.group.epochs import initial_slots, is_isolated, newest_epoch, next_epoch, settled
 from openmodel_runtime.group.load_window import Counts, LoadWindow
 from openmodel_runtime.group.local_rank import LocalRank, RankMetrics
@@ -46,7 +46,7 @@ class Regrouping:
         self._places = MeetingPlaces()
         self._epoch: Epoch | None = None
         self.alone = config.size == 1 and not config.peers
-        """Nobody shares this rank's experts, ever."""
+        """Nobody shares experts or matrices with this rank, ever."""
         self._load = LoadWindow()
         self._since = 0.0
         self._last_rebalance = 0.0
@@ -69,7 +69,12 @@ class Regrouping:
     @property
     def hopeless(self) -> bool:
         """No rank of this pod will step with any that are there: all have to begin anew."""
-        if self.alone or self._base.isolated or any(member.epoch or member.promised for member in self._ranks):
+        if (
+            self.alone
+            or self._config.tensor
+            or self._base.isolated
+            or any(member.epoch or member.promised for member in self._ranks)
+        ):
             return False
         return self._initial_slots(1) is None
 
@@ -84,11 +89,15 @@ class Regrouping:
         if self.alone:
             return [None] * count
         first = self._config.pod * count
-        held: Sequence[Held | None] = self._initial_slots(count) or [None] * count
+        held: Sequence[Held | None] = (None if self._config.tensor else self._initial_slots(count)) or [None] * count
         return [self._share(first + index, slots) for index, slots in enumerate(held)]
 
     def replacement_share(self) -> GroupShare | None:
         """What a further rank of this pod is to load; None while there is no group to come to."""
+        if self._config.tensor:
+            first = self._config.pod * self._config.ranks_per_pod
+            there = {member.place for member in self._ranks}
+            return self._share(min({*range(first, first + self._config.ranks_per_pod)} - there), None)
         slots = self._initial_slots(1)
         return None if slots is None else self._share(0, slots[0])
 
@@ -105,7 +114,7 @@ class Regrouping:
         if isolated and not self._base.isolated:
             self._stand_still()
         self._base = replace(self._base, isolated=isolated)
-        lacking = self._epoch is not None and coverage(self._view()).missing > 0
+        lacking = self._epoch is not None and is_lacking(self._view())
         if lacking and not self._lacking:
             self._wait_for_others()
         self._lacking = lacking
@@ -127,6 +136,12 @@ class Regrouping:
         member.promised = {later: slots for later, slots in member.promised.items() if later > number}
         self._ranks.take_requests(member, held is not None)
         self.changed()
+
+    def not_met(self, member: LocalRank, number: int) -> None:
+        """The ranks of an epoch have not come together: another is to be made."""
+        if member.promised.pop(number, None) is not None:
+            member.left = number
+            self.changed()
 
     def report(self) -> GroupReport:
         """The group as this pod sees it."""
@@ -168,7 +183,12 @@ class Regrouping:
     def _share(self, rank: int, slots: Held | None) -> GroupShare:
         held = None if slots is None else dict(slots)
         return GroupShare(
-            rank=rank, size=self._base.size, redundant=self._base.redundant, spared=self._spared(), slots=held
+            rank=rank,
+            size=self._base.size,
+            tensor=self._config.tensor,
+            redundant=self._base.redundant,
+            spared=self._spared(),
+            slots=held,
         )
 
     def _spared(self) -> tuple[int, ...]:
@@ -179,7 +199,8 @@ class Regrouping:
 
     def _state(self) -> PodState:
         ranks = tuple(
-            RankState(member.id, member.epoch, member.held, member.loaded.room, member.left) for member in self._ranks
+            RankState(member.id, member.epoch, member.held, member.loaded.room, member.place, member.left)
+            for member in self._ranks
         )
         experts = max((member.loaded.experts for member in self._ranks), default=0)
         return replace(self._base, ranks=ranks, experts=experts, epoch=self._epoch)
@@ -216,11 +237,14 @@ class Regrouping:
 
     def _wait_for_others(self) -> None:
         """What is left of the group can not hold all experts: its ranks wait, with their requests, for others."""
-        found = coverage(self._view())
-        _log.error(
-            "%d of %d experts of each layer are missing: the %d ranks that are left have no memory for them, and wait "
-            "for others", found.missing, found.experts, found.ranks,
-        )  # fmt: skip
+        if self._config.tensor:
+            _log.error("ranks that have a part of each matrix are lost: those that are left wait for others")
+        else:
+            found = coverage(self._view())
+            _log.error(
+                "%d of %d experts of each layer are missing: the %d ranks that are left have no memory for them, and "
+                "wait for others", found.missing, found.experts, found.ranks,
+            )  # fmt: skip
         self._leave()
         for member in self._ranks:
             member.left = self._number

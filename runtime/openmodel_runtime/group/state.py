@@ -21,10 +21,13 @@ class RankState:
     epoch: int
     """With which it steps; 0 for none."""
     held: Held
-    room: int
+    room: int = 0
     """Experts of a layer that it has memory for."""
+    place: int = 0
+    """Which part of each matrix it has, where those are shared."""
     left: int = 0
-    """The last epoch that it has left, with its requests, because what was left could not hold all experts."""
+    """The last epoch that it has left, with its requests, or not come to: its members did not come together, or
+    what was left of them could not hold all experts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,8 @@ class PodState:
     """In the order of their places in the pod."""
     size: int = 1
     """Ranks that a group starts with."""
+    tensor: bool = False
+    """The ranks share each matrix; else they share the experts."""
     redundant: int = 0
     """Copies of experts in each layer beside the first; the pod that decides goes by its own number."""
     draining: bool = False

@@ -57,13 +57,13 @@ class RankSupervisor:
         self._metrics = metrics
         self._group: RankGroup | None = None
         self._loaded: Loaded | None = None
-        self._state = PodState(pod=group.pod, address=group.address)
+        self._state = PodState(pod=group.pod, address=group.address, tensor=group.tensor)
 
     @property
     def client(self) -> GroupClient:
         """The running ranks; Unavailable while there are none."""
         if self._group is None or not self._group.client.takes_requests:
-            raise Unavailable("the model is loading")
+            raise Unavailable("the model is loading, or another pod of its group takes the requests")
         return self._group.client
 
     @property

@@ -16,10 +16,18 @@ def to_report(state: PodState, version: str) -> pb.PodReport:
             version=version,
             address=state.address,
             ranks=[
-                pb.RankState(id=rank.id, epoch=rank.epoch, slots=_slots(rank.held), room=rank.room, left=rank.left)
+                pb.RankState(
+                    id=rank.id,
+                    epoch=rank.epoch,
+                    slots=_slots(rank.held),
+                    room=rank.room,
+                    place=rank.place,
+                    left=rank.left,
+                )
                 for rank in state.ranks
             ],
             size=state.size,
+            tensor=state.tensor,
             draining=state.draining,
             drained=state.drained,
             isolated=state.isolated,
@@ -34,8 +42,12 @@ def from_message(message: pb.PodState) -> PodState:
     return PodState(
         pod=message.pod,
         address=message.address,
-        ranks=tuple(RankState(rank.id, rank.epoch, _held(rank.slots), rank.room, rank.left) for rank in message.ranks),
+        ranks=tuple(
+            RankState(rank.id, rank.epoch, _held(rank.slots), rank.room, rank.place, rank.left)
+            for rank in message.ranks
+        ),
         size=message.size,
+        tensor=message.tensor,
         draining=message.draining,
         drained=message.drained,
         isolated=message.isolated,

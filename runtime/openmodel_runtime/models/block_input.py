@@ -42,6 +42,13 @@ class ExpertExchange(Protocol):
         """
 
 
+class SharedMatrices(Protocol):
+    """Ranks that share each matrix: every one of them computes a part of what is added to the residual stream."""
+
+    def add(self, part_TD: Tensor, residual_TD: Tensor | None) -> Tensor:
+        """The residual plus the parts of all ranks."""
+
+
 @dataclass(frozen=True, slots=True)
 class BlockInput:
     """Made once for all blocks."""
@@ -54,3 +61,13 @@ class BlockInput:
     """Queries are multiplied with it."""
     exchange: ExpertExchange | None = None
     """The ranks that share the experts; None where all experts are here."""
+    shared: SharedMatrices | None = None
+    """The ranks that share each matrix; None where all of them are whole."""
+
+    def add(
+        self, product: Callable[[Tensor, Tensor | None], Tensor], x_TX: Tensor, residual_TD: Tensor | None
+    ) -> Tensor:
+        """What a matrix that brings back makes, added to the residual."""
+        if self.shared is None:
+            return product(x_TX, residual_TD)
+        return self.shared.add(product(x_TX, None), residual_TD)

@@ -50,7 +50,7 @@ class Attention(Layer):
             qkv_TX[:, : heads * self._config.head_dim].mul_(into.query_scale_T[:, None])
         self._kernels.write_cache(into.step, qkv_TX, heads, into.cos_TC, into.sin_TC, cache)
         out_TX = self._kernels.attention(into.step, qkv_TX, heads, cache, self._rule)
-        return self.out(out_TX, residual_TD)
+        return into.add(self.out, out_TX, residual_TD)
 
 
 class DenseFeedForward(Layer):
@@ -61,9 +61,9 @@ class DenseFeedForward(Layer):
         self.gate_up = Linear(numerics, 2 * width, hidden, gate=gate, bias=config.bias)
         self.down = Linear(numerics, hidden, width, bias=config.bias)
 
-    def __call__(self, x_TD: Tensor, residual_TD: Tensor | None) -> Tensor:
+    def __call__(self, x_TD: Tensor, into: BlockInput, residual_TD: Tensor | None) -> Tensor:
         """The block's output on top of the residual."""
-        return self.down(self.gate_up(x_TD), residual_TD)
+        return into.add(self.down, self.gate_up(x_TD), residual_TD)
 
 
 class RoutedFeedForward(Layer):
@@ -97,7 +97,7 @@ class RoutedFeedForward(Layer):
     def __call__(self, x_TD: Tensor, into: BlockInput, residual_TD: Tensor | None) -> Tensor:
         """The routed experts' weighted sum on top of the shared one and the residual."""
         if self.shared is not None:
-            residual_TD = self.shared(x_TD, residual_TD)
+            residual_TD = self.shared(x_TD, into, residual_TD)
         if into.exchange is None:
             return self.experts(x_TD, self._route(x_TD), residual_TD)
         found = into.exchange.run(self._layer, x_TD, self._route, self.experts.rows)
@@ -148,6 +148,4 @@ class Block(Layer):
 
     def _feed_forward(self, x_TD: Tensor, into: BlockInput, residual_TD: Tensor | None) -> Tensor:
         normed_TD = self.feed_forward_norm(x_TD)
-        if isinstance(self.feed_forward, DenseFeedForward):
-            return self.feed_forward(normed_TD, residual_TD)
         return self.feed_forward(normed_TD, into, residual_TD)

@@ -15,7 +15,7 @@ from torch import Tensor
 from openmodel_kernels.interface import LayerCache
 from openmodel_kernels.rotary import rotary_tables
 from openmodel_runtime.checkpoint.model_config import ModelConfig
-from openmodel_runtime.models.block_input import BlockInput, ExpertExchange
+from openmodel_runtime.models.block_input import BlockInput, ExpertExchange, SharedMatrices
 from openmodel_runtime.models.blocks import Block, RoutedFeedForward
 from openmodel_runtime.models.layers import Experts, Layer, Linear, Numerics, RMSNorm
 from openmodel_runtime.models.rotary import frequencies, query_scale
@@ -37,6 +37,8 @@ class StepInput:
     """Rows whose next token is wanted; None is all of them."""
     exchange: ExpertExchange | None = None
     """The ranks that share the experts; None where all experts are here."""
+    shared: SharedMatrices | None = None
+    """The ranks that share each matrix; None where all of them are whole."""
 
 
 class CausalLM(Layer):
@@ -71,7 +73,7 @@ class CausalLM(Layer):
         if self.config.rotary.attention_factor != 1.0:
             cos_TC, sin_TC = (table * self.config.rotary.attention_factor for table in (cos_TC, sin_TC))
         scale_T = query_scale(self.config.rotary, step.positions_T)
-        into = BlockInput(step.attention, cos_TC, sin_TC, step.caches, scale_T, step.exchange)
+        into = BlockInput(step.attention, cos_TC, sin_TC, step.caches, scale_T, step.exchange, step.shared)
         x_TD = self.embedding.rows(step.tokens_T)
         if self.config.embedding_scale != 1.0:
             x_TD = x_TD * self.config.embedding_scale

@@ -6,6 +6,7 @@ D input and N output dimension, E experts, T tokens.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -50,6 +51,11 @@ class Weight:
         self._numerics = numerics
         self._dtype = dtype or numerics.dtype
         self.shape = shape
+
+    @property
+    def size(self) -> int:
+        """Numbers in it."""
+        return math.prod(self.shape)
 
     def allocate(self) -> Tensor:
         """A plain tensor of its shape, for the numbers."""

@@ -21,6 +21,7 @@ from openmodel_kernels.interface import Routing
 from openmodel_runtime.models.block_input import ExpertRows
 from openmodel_runtime.parallel.expert_load import ExpertLoad
 from openmodel_runtime.parallel.mailbox import Mailbox
+from openmodel_runtime.parallel.opening import open_step
 from openmodel_runtime.parallel.placement import Placement
 from openmodel_runtime.parallel.step_group import OpenedStep, StepOpening
 
@@ -51,19 +52,24 @@ class GroupExchange:
         self.waiting = False
         """True while others are waited for."""
 
+    @property
+    def experts(self) -> GroupExchange:
+        """See `StepExchange`."""
+        return self
+
+    @property
+    def matrices(self) -> None:
+        """All are whole."""
+        return None
+
     def open(self, told: StepOpening) -> OpenedStep:
         """Begins a step: tells the others what this rank has."""
-        numbers = torch.tensor([[told.tokens, told.bell, told.awaited, told.next_epoch]])
-        heard = self._exchange(numbers, [slice(0, 1)] * self._ranks, [1] * self._ranks)
-        self._rows, bells, awaited, epochs = heard.T.tolist()
+        self.waiting = True
+        opened, self._rows = open_step(self._mailbox, told)
+        self.waiting = False
         self._owner_U = np.repeat(np.arange(self._ranks), self._rows)
         self._first = sum(self._rows[: self._rank])
-        busy = any(self._rows)
-        return OpenedStep(
-            has_tokens=busy,
-            resting=not busy and len(set(bells)) == 1 and not any(awaited),
-            next_epoch=epochs[0] if len(set(epochs)) == 1 else 0,
-        )
+        return opened
 
     def stop(self) -> None:
         """Ends all waiting for other ranks; may be called in any thread."""

@@ -11,8 +11,8 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
@@ -46,7 +46,7 @@ class NetworkMailbox:
     """One rank's end of a gloo group; see `Mailbox`."""
 
     def __init__(self, member: GroupMember) -> None:
-        """Opens the store, if this rank is the first."""
+        """Nothing is opened yet."""
         self.rank = member.rank
         self.ranks = member.size
         self._address = member.address
@@ -56,15 +56,16 @@ class NetworkMailbox:
         self._options = dist.AllToAllOptions()
         self._options.timeout = _TIMEOUT
         self._sockets: set[tuple[int, str]] = set()
+        # Those that were there when this group began to connect; None while it does not.
+        self._before: set[tuple[int, str]] | None = None
         self._stopped = threading.Event()
         # Set when an exchange has ended, or nobody is to wait for it any longer.
         self._over = threading.Event()
-        self._store = self._open_store() if member.rank == 0 else None
 
     def meet(self) -> None:
         """Waits until all ranks have come to the store, then connects each with each."""
         _drop_finished()
-        store = self._store or self._dial()
+        store = self._open_store() if self.rank == 0 else self._dial()
         store.set(f"here/{self.rank}", "")
         everybody = [f"here/{rank}" for rank in range(self.ranks)]
         self._wait(lambda: bool(store.check(everybody)))
@@ -74,11 +75,10 @@ class NetworkMailbox:
         options._devices = [_Gloo.create_device(hostname=self._address)]
         store.set_timeout(_CONNECT)
         try:
-            with _SOCKETS:
-                before = _connections()
-                self._group = _Gloo(store, self.rank, self.ranks, options)
-                self._group._set_default_timeout(_TIMEOUT)
-                self._sockets = _connections() - before
+            with _SOCKETS, self._new_sockets():
+                if not self._stopped.is_set():
+                    self._group = _Gloo(store, self.rank, self.ranks, options)
+                    self._group._set_default_timeout(_TIMEOUT)
         except RuntimeError as error:
             raise GroupBroken(f"not all ranks came: {error}") from None
         if self._stopped.is_set():
@@ -116,12 +116,23 @@ class NetworkMailbox:
         """Ends all waiting."""
         self._stopped.set()
         self._over.set()
-        for number, name in self._sockets:
+        before = self._before
+        for number, name in self._sockets if before is None else self._sockets | (_connections() - before):
             with suppress(OSError):
                 # The number may be another's by now.
                 if os.readlink(f"/proc/self/fd/{number}") == name:
                     with socket.socket(fileno=os.dup(number)) as duplicate:
                         duplicate.shutdown(socket.SHUT_RDWR)
+
+    @contextmanager
+    def _new_sockets(self) -> Iterator[None]:
+        """The sockets that are made inside are this group's, and `stop` ends what is waited for on them."""
+        self._before = before = _connections()
+        try:
+            yield
+        finally:
+            self._sockets |= _connections() - before
+            self._before = None
 
     def _open_store(self) -> TCPStore:
         host, port = self._store_at
@@ -129,22 +140,23 @@ class NetworkMailbox:
         listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(self._store_at)
-        return TCPStore(
-            host,
-            port,
-            None,
-            True,
-            timeout=_CONNECT,
-            wait_for_workers=False,
-            master_listen_fd=listener.detach(),
-        )
+        with _SOCKETS, self._new_sockets():
+            return TCPStore(
+                host,
+                port,
+                None,
+                True,
+                timeout=_CONNECT,
+                wait_for_workers=False,
+                master_listen_fd=listener.detach(),
+            )
 
     def _dial(self) -> TCPStore:
         """The store of the first rank, once that listens: a store's own way of waiting takes half a second."""
         self._wait(self._listens)
         host, port = self._store_at
         try:
-            with _SOCKETS:
+            with _SOCKETS, self._new_sockets():
                 return TCPStore(host, port, None, False, timeout=_CONNECT, wait_for_workers=False)
         except RuntimeError as error:
             raise GroupBroken(f"the first rank has gone: {error}") from None

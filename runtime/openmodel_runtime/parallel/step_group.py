@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from openmodel_runtime.models.block_input import ExpertExchange
+from openmodel_runtime.models.block_input import ExpertExchange, SharedMatrices
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,11 +34,30 @@ class OpenedStep:
     """The epoch that all are ready to change to, instead of computing this step; 0 for none."""
 
 
-class StepExchange(ExpertExchange, Protocol):
-    """The ranks that a rank steps with."""
+class MatrixSharing(SharedMatrices, Protocol):
+    """Ranks that share each matrix all compute what the first of them says."""
+
+    @property
+    def leads(self) -> bool:
+        """True for that one."""
+
+    def agree(self, plan: list[int]) -> list[int]:
+        """The first rank's plan of the step, on every rank."""
+
+
+class StepExchange(Protocol):
+    """The ranks that a rank steps with: they share experts, or matrices."""
 
     waiting: bool
     """True while others are waited for."""
+
+    @property
+    def experts(self) -> ExpertExchange | None:
+        """Where experts are shared."""
+
+    @property
+    def matrices(self) -> MatrixSharing | None:
+        """Where matrices are shared."""
 
     def open(self, told: StepOpening) -> OpenedStep:
         """Begins a step: tells the others what this rank has. GroupBroken when one of them has gone."""

@@ -24,6 +24,7 @@ from openmodel_runtime.rank.messages import (
     FromRank,
     LoadCounts,
     Loaded,
+    NotMet,
     Ping,
     Pong,
     Regroup,
@@ -109,6 +110,7 @@ class RankClient:
         on_step: Callable[[StepDone], None],
         on_regrouped: Callable[[int], None],
         on_load: Callable[[LoadCounts], None],
+        on_not_met: Callable[[int], None],
     ) -> None:
         """Passes tokens on until the rank is gone. One that hangs is ended."""
         watching = asyncio.ensure_future(self._watch())
@@ -120,6 +122,8 @@ class RankClient:
                         self._step_seconds = message.step_seconds
                     case Regrouped():
                         on_regrouped(message.epoch)
+                    case NotMet():
+                        on_not_met(message.epoch)
                     case LoadCounts():
                         on_load(message)
                     case StepDone():

@@ -18,12 +18,14 @@ LENGTH_BYTES = _LENGTH.size
 
 
 class GroupShare(msgspec.Struct, frozen=True, kw_only=True):
-    """A rank's part of the experts, to begin with."""
+    """A rank's part of the model, to begin with."""
 
     rank: int
     """Its place among those of a group that starts."""
     size: int
     """Ranks of that group."""
+    tensor: bool = False
+    """Whether they share each matrix; else they share the experts."""
     redundant: int = 0
     """Copies of experts in each layer beside the first."""
     spared: tuple[int, ...] = ()
@@ -38,7 +40,7 @@ class Start(msgspec.Struct, frozen=True, tag=True):
     model_path: str
     engine: EngineConfig
     share: GroupShare | None = None
-    """What it holds of the experts; None: it is alone."""
+    """What it holds of the model; None: all of it."""
 
 
 class Fit(msgspec.Struct, frozen=True, tag=True):
@@ -142,6 +144,12 @@ class Regrouped(msgspec.Struct, frozen=True, tag=True):
     epoch: int
 
 
+class NotMet(msgspec.Struct, frozen=True, tag=True):
+    """From the rank: the members of this epoch have not come together, though it was not overtaken by another."""
+
+    epoch: int
+
+
 class StartFailed(msgspec.Struct, frozen=True, tag=True):
     """From the rank, instead of Loaded: starting again would not help."""
 
@@ -160,7 +168,7 @@ class StepDone(msgspec.Struct, frozen=True, tag=True, kw_only=True):
 
 
 ToRank = Start | Fit | Ping | AskLoad | Submit | Ring | Regroup | Abort
-FromRank = WeightsRead | Pong | LoadCounts | Loaded | StartFailed | StepDone | Regrouped
+FromRank = WeightsRead | Pong | LoadCounts | Loaded | StartFailed | StepDone | Regrouped | NotMet
 
 _encoder = msgspec.msgpack.Encoder()
 _to_rank = msgspec.msgpack.Decoder(ToRank)

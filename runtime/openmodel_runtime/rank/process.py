@@ -28,6 +28,7 @@ from openmodel_runtime.rank.messages import (
     Fit,
     FromRank,
     LoadCounts,
+    NotMet,
     Ping,
     Pong,
     Regroup,
@@ -86,7 +87,7 @@ def _serve(channel: Channel, start: Start) -> int:
         return Pong(0.0 if waits else progress.seconds())
 
     def load() -> LoadCounts:
-        return LoadCounts({} if rank.regrouper is None else rank.regrouper.load.counts())
+        return LoadCounts({} if rank.load is None else rank.load.counts())
 
     answers: dict[type[ToRank], Callable[[], FromRank]] = {Ping: pong, AskLoad: load}
     threading.Thread(target=_read, args=(channel, inbox, answers), daemon=True).start()
@@ -129,7 +130,7 @@ def _loop(channel: Channel, rank: StartedRank, inbox: Inbox, progress: Progress)
             return
         refused = [item for item in items if isinstance(item, RequestFailed)]
         for item in items:
-            _take(rank, item, inbox)
+            _take(rank, item, inbox, channel)
         outcome = engine.step()
         reports.send(outcome.outputs, refused + outcome.failed)
         if engine.group is not None and engine.group.waiting and not engine.idle:
@@ -169,17 +170,17 @@ class _Reports:
         return 0 if group is None else group.epoch
 
 
-def _take(rank: StartedRank, item: Item, inbox: Inbox) -> None:
+def _take(rank: StartedRank, item: Item, inbox: Inbox, channel: Channel) -> None:
     match item:
         case Arrival():
             rank.engine.submit(item.request, item.matcher)
         case Abort():
             rank.engine.abort(item.request_id)
     if rank.engine.group is not None:
-        _tell_group(rank, rank.engine.group, item, inbox)
+        _tell_group(rank, rank.engine.group, item, inbox, channel)
 
 
-def _tell_group(rank: StartedRank, group: Membership, item: Item, inbox: Inbox) -> None:
+def _tell_group(rank: StartedRank, group: Membership, item: Item, inbox: Inbox, channel: Channel) -> None:
     match item:
         case Ring():
             group.ring(item.bell)
@@ -193,9 +194,14 @@ def _tell_group(rank: StartedRank, group: Membership, item: Item, inbox: Inbox) 
         case Regroup():
             assert rank.regrouper is not None
             group.prepare(item.epoch)
-            rank.regrouper.begin(item, inbox.put_group)
+            rank.regrouper.begin(item, inbox.put_group, lambda epoch: _not_met(channel, epoch))
         case NextGroup():
             group.offer(item)
+
+
+def _not_met(channel: Channel, epoch: int) -> None:
+    with suppress(BrokenPipeError, ConnectionResetError):
+        channel.send(NotMet(epoch))
 
 
 def _read(channel: Channel, inbox: Inbox, answers: Mapping[type[ToRank], Callable[[], FromRank]]) -> None:

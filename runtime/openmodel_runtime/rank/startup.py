@@ -10,7 +10,7 @@ import logging
 import platform
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,10 +32,14 @@ from openmodel_runtime.engine.scheduler import Scheduler
 from openmodel_runtime.errors import DoesNotFit, InvalidSetting, UnsupportedModel
 from openmodel_runtime.models.layers import Numerics, weight_bytes
 from openmodel_runtime.models.registry import read_model_config
+from openmodel_runtime.parallel.expert_load import ExpertLoad
+from openmodel_runtime.parallel.matrix_shard import MatrixShard
 from openmodel_runtime.parallel.membership import Membership
 from openmodel_runtime.parallel.placement import Slots, plan_placement
-from openmodel_runtime.parallel.rehearsal import Rehearsal
+from openmodel_runtime.parallel.rehearsal import ExpertRehearsal, MatrixRehearsal
+from openmodel_runtime.rank.expert_sharing import ExpertSharing
 from openmodel_runtime.rank.limits import expert_memory, step_limits
+from openmodel_runtime.rank.matrix_sharing import MatrixSharing
 from openmodel_runtime.rank.messages import Fit, GroupShare, Loaded, Start
 from openmodel_runtime.rank.regroup import Regrouper
 from openmodel_runtime.request import GenerateRequest, SamplingParams
@@ -66,6 +70,8 @@ class StartedRank:
     loaded: Loaded
     regrouper: Regrouper | None
     """None for one that is alone."""
+    load: ExpertLoad | None = None
+    """Where tokens go, of one that shares experts."""
 
 
 def start_rank(start: Start, weights_read: Callable[[], Fit] = lambda: Fit(ranks=1)) -> StartedRank:
@@ -84,8 +90,10 @@ def start_rank(start: Start, weights_read: Callable[[], Fit] = lambda: Fit(ranks
     max_model_len = _max_model_len(settings, config)
     kernels = _kernels(settings, config, dtype)
     numerics = Numerics(kernels, dtype, settings.quantization == "int8")
-    slots = None if start.share is None else _slots(start.share, config)
-    loaded = load_model(folder, config, numerics, slots)
+    shard = _shard(start.share, config)
+    slots = None if start.share is None or shard else _slots(start.share, config)
+    loaded = load_model(folder, config, numerics, slots, shard)
+    config = loaded.model.config
     experts = expert_memory(start.share, config, loaded.model, slots)
     limits, bill, room = step_limits(settings, weights_read(), config, kernels, dtype.itemsize, max_model_len, experts)
     _log.info("%s computes; memory: %s", kernels.name, bill)
@@ -94,13 +102,15 @@ def start_rank(start: Start, weights_read: Callable[[], Fit] = lambda: Fit(ranks
     )
     eos = read_eos_token_ids(folder, raw)
     runner = ModelRunner(loaded.model, caches, eos)
-    rehearsal = None if slots is None else Membership(0, Rehearsal(slots))
-    engine = Engine(Scheduler(limits, eos), runner, lambda: secrets.randbits(64), rehearsal)
+    scheduler = Scheduler(limits, eos)
+    engine = Engine(scheduler, runner, lambda: secrets.randbits(64), _rehearsal(slots, shard))
     _warm_up(engine)
-    regrouper = None
-    if slots is not None and config.experts is not None:
-        engine.group = Membership(0, None)
-        regrouper = Regrouper(loaded.source, config.experts, loaded.model, slots)
+    sharing: ExpertSharing | MatrixSharing | None = None
+    if shard is not None:
+        sharing = MatrixSharing(limits.num_blocks, scheduler.restart)
+    elif slots is not None and config.experts is not None:
+        sharing = ExpertSharing(loaded.source, config.experts, loaded.model, slots)
+    engine.group = None if sharing is None else Membership(0, None)
     return StartedRank(
         engine,
         Loaded(
@@ -119,8 +129,28 @@ def start_rank(start: Start, weights_read: Callable[[], Fit] = lambda: Fit(ranks
             slots=slots or {},
             room=room,
         ),
-        regrouper,
+        None if sharing is None else Regrouper(sharing),
+        sharing.load if isinstance(sharing, ExpertSharing) else None,
     )
+
+
+def _rehearsal(slots: Mapping[int, Slots] | None, shard: MatrixShard | None) -> Membership | None:
+    """A group of a rank alone, of one that will have others."""
+    if shard is not None:
+        return Membership(0, MatrixRehearsal())
+    return None if slots is None else Membership(0, ExpertRehearsal(slots))
+
+
+def _shard(share: GroupShare | None, config: ModelConfig) -> MatrixShard | None:
+    """What the rank has of each matrix; None: all of it."""
+    if share is None or not share.tensor:
+        return None
+    shard = MatrixShard(share.rank, share.size)
+    try:
+        shard.config(config)
+    except ValueError as error:
+        raise InvalidSetting(f"parallelism.tensor {share.size}: {error}") from None
+    return shard
 
 
 def _slots(share: GroupShare, config: ModelConfig) -> dict[int, Slots] | None:

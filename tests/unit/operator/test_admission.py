@@ -17,6 +17,7 @@ def test_a_small_spec_is_admitted() -> None:
     assert refused() == []
     assert refused(engine={"dtype": "float32", "quantization": "none", "prefixCaching": True}, replicas=3) == []
     assert refused(parallelism={"expert": 6, "ranksPerPod": 3, "tensor": 1, "redundantExperts": 2}) == []
+    assert refused(parallelism={"tensor": 4, "ranksPerPod": 2}) == []
 
 
 @pytest.mark.parametrize(
@@ -24,6 +25,9 @@ def test_a_small_spec_is_admitted() -> None:
     [
         ({"parallelism": {"expert": 9}}, "spec.parallelism.expert"),
         ({"parallelism": {"expert": 4, "ranksPerPod": 3}}, "spec.parallelism.ranksPerPod"),
+        ({"parallelism": {"tensor": 9}}, "spec.parallelism.tensor"),
+        ({"parallelism": {"tensor": 2, "ranksPerPod": 4}}, "spec.parallelism.ranksPerPod"),
+        ({"parallelism": {"tensor": 2, "redundantExperts": 1}}, "spec.parallelism.redundantExperts"),
         ({"accelerator": {"resourceName": "nvidia.com/gpu"}}, "spec.accelerator"),
         ({"engine": {"quantization": "fp8"}}, "spec.engine.quantization"),
         ({"autoscaling": {"maxReplicas": 2}}, "spec.autoscaling"),

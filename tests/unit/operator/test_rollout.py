@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
-from factories import IDENTITY, IMAGE, a_pod, a_spec, observed_after
+from factories import IDENTITY, IMAGE, a_pod, a_spec, children_of, observed_after
 from openmodel_operator import names
 from openmodel_operator.observed import Observed
 from openmodel_operator.plan import plan_group
@@ -126,3 +127,25 @@ def test_a_groups_settings_go_with_it() -> None:
     _, observed = serving(a_spec(parallelism={"expert": 2}))
     actions = step(a_spec(parallelism={"expert": 2}, suspend=True), observed)
     assert {child["kind"] for child in actions.delete} == {"StatefulSet", "Service", "ConfigMap"}
+
+
+def test_the_first_pod_of_a_group_that_shares_matrices_takes_the_calls() -> None:
+    spec = a_spec(parallelism={"tensor": 2})
+    before, observed = serving(spec)
+    selector = service_of(before)["spec"]["selector"]
+    assert selector["apps.kubernetes.io/pod-index"] == "0"
+    (group,) = children_of(before, "StatefulSet")
+    (container,) = group["spec"]["template"]["spec"]["containers"]
+    assert group["spec"]["replicas"] == 2
+    assert "--tensor-parallel-size=2" in container["args"]
+    # While another revision starts, callers still must not reach the second pod of this one.
+    other = step(a_spec(), observed)
+    assert other.serving == before.revision
+    assert service_of(other)["spec"]["selector"] == selector
+
+
+def service_of(actions: ActionPlan) -> dict[str, Any]:
+    found: list[dict[str, Any]] = [
+        item for item in actions.apply if (item["kind"], item["metadata"]["name"]) == ("Service", "mixtral")
+    ]
+    return found[0]

@@ -79,3 +79,15 @@ def test_effective_values_name_every_default() -> None:
 def test_a_pod_template_that_can_not_be_merged_is_refused(template: dict[str, object], named: str) -> None:
     with pytest.raises(SpecError, match=re.escape(named)):
         a_spec(podTemplate=template)
+
+
+def test_ranks_that_share_matrices() -> None:
+    spec = a_spec(parallelism={"tensor": 4, "ranksPerPod": 2})
+    assert (spec.ranks, spec.tensor, spec.grouped) == (4, True, True)
+    assert effective_values(spec)["parallelism"] == {
+        "expert": 1,
+        "ranksPerPod": 2,
+        "tensor": 4,
+        "redundantExperts": 0,
+    }
+    assert plan_group(spec).reason.startswith("4 ranks in 2 pods share each matrix, on CPU with 1 thread each")
