@@ -1,9 +1,10 @@
-"""Fixtures of all tests: the local cluster, started by the tests that need it and by nobody else."""
+"""Fixtures of all tests: the local cluster, started by the tests that need it and by nobody else; the real models."""
 
 from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,3 +40,10 @@ def cluster() -> Iterator[Kubectl]:
     yield Kubectl(dict(line.split("=", 1) for line in variables if "=" in line))
     if not keep:
         subprocess.run([ROOT / "hack/cluster/down"], check=True)
+
+
+@pytest.fixture(scope="session")
+def models() -> Path:
+    """The folder that has the real models of the tests and the demo, built when they are missing."""
+    build = [sys.executable, str(ROOT / "hack/models/build.py")]
+    return Path(subprocess.run(build, check=True, stdout=subprocess.PIPE, text=True).stdout.strip())

@@ -22,7 +22,7 @@ class Coverage:
     missing: int = 0
     """Of those, how many nobody has room for."""
     smallest: int = 0
-    """Ranks that a group of such ranks needs at least."""
+    """Ranks that the group needs at least, those of the lowest pods; more than it has, when it lacks some."""
     survives_process_loss: int = 0
     """So many ranks may be lost at once, whichever they are: the others have room for their experts."""
     survives_pod_loss: int = 0
@@ -53,7 +53,7 @@ def coverage(view: View) -> Coverage:
         ranks=len(staying),
         experts=experts,
         missing=max(0, experts - sum(min(rank.room, experts) for _, rank in there)),
-        smallest=-(-experts // max(1, min(rooms))),
+        smallest=1 + sum(1 for held in accumulate(rooms) if held < experts),
         survives_process_loss=_may_be_lost(rooms, experts),
         survives_pod_loss=_may_be_lost(by_pod.values(), experts),
     )

@@ -47,6 +47,8 @@ _RANK_ENDED = "the rank that served this request ended; send the request again"
 _EXIT_SECONDS = 10.0
 _PING_SECONDS = 1.0
 _UNANSWERED_PINGS = 5
+# One that starts can not answer before its libraries are there, nor in the middle of a large matrix.
+_UNANSWERED_PINGS_LOADING = 120
 # A step of prompts through a large model on few processors takes many seconds.
 _LONGEST_STEP_SECONDS = 300.0
 _log = logging.getLogger(__name__)
@@ -70,6 +72,8 @@ class RankClient:
         self._requests: dict[int, TokenSink] = {}
         self._ended = False
         self._unanswered = 0
+        self._most_unanswered = _UNANSWERED_PINGS_LOADING
+        self._watching: asyncio.Task[None] | None = None
         self._step_seconds = 0.0
         self._process: asyncio.subprocess.Process | None = None
         self._reader: asyncio.StreamReader | None = None
@@ -89,14 +93,15 @@ class RankClient:
         finally:
             theirs.close()
         self._reader, self._writer = await asyncio.open_connection(sock=ours)
+        self._watching = asyncio.ensure_future(self._watch())
         self._send(message)
-        answer = await self._receive()
+        answer = await self._answer()
         return answer if isinstance(answer, WeightsRead | StartFailed) else None
 
     async def fit(self, message: Fit) -> Loaded | StartFailed | None:
         """Says how to divide what is left of the memory, and waits until the model can run; None when it died."""
         self._send(message)
-        answer = await self._receive()
+        answer = await self._answer()
         return answer if isinstance(answer, Loaded | StartFailed) else None
 
     @property
@@ -113,13 +118,12 @@ class RankClient:
         on_not_met: Callable[[int], None],
     ) -> None:
         """Passes tokens on until the rank is gone. One that hangs is ended."""
-        watching = asyncio.ensure_future(self._watch())
+        self._most_unanswered = _UNANSWERED_PINGS
         try:
             while (message := await self._receive()) is not None:
                 match message:
                     case Pong():
-                        self._unanswered = 0
-                        self._step_seconds = message.step_seconds
+                        self._lives(message)
                     case Regrouped():
                         on_regrouped(message.epoch)
                     case NotMet():
@@ -130,10 +134,19 @@ class RankClient:
                         self._hand_out(message)
                         on_step(message)
         finally:
-            watching.cancel()
             # A request that comes from here on has nobody left to answer it.
             self._ended = True
             self.give_up(Unavailable(_RANK_ENDED))
+
+    async def _answer(self) -> FromRank | None:
+        """The next message that is more than a sign of life."""
+        while isinstance(message := await self._receive(), Pong):
+            self._lives(message)
+        return message
+
+    def _lives(self, pong: Pong) -> None:
+        self._unanswered = 0
+        self._step_seconds = pong.step_seconds
 
     def _hand_out(self, step: StepDone) -> None:
         for output in step.outputs:
@@ -155,6 +168,8 @@ class RankClient:
 
     async def stop(self) -> None:
         """Ends the process, if it has not ended, and waits for its end."""
+        if self._watching is not None:
+            self._watching.cancel()
         if self._writer is not None:
             self._writer.close()
         if self._process is not None and self._process.returncode is None:
@@ -178,7 +193,7 @@ class RankClient:
             # Counted, not timed: when this process stood still, the answers have not been read yet.
             self._unanswered += 1
             await asyncio.sleep(_PING_SECONDS)
-            hangs = self._unanswered >= _UNANSWERED_PINGS
+            hangs = self._unanswered >= self._most_unanswered
             if hangs or self._step_seconds > _LONGEST_STEP_SECONDS:
                 what = "does not answer" if hangs else f"has been in one step for {self._step_seconds:.0f} s"
                 _log.error("rank %d %s: it is ended", self.pid, what)

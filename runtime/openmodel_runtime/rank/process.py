@@ -8,9 +8,7 @@ from __future__ import annotations
 import logging
 import signal
 import socket
-import threading
 import time
-from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from msgspec import structs
@@ -21,15 +19,12 @@ from openmodel_runtime.engine.memory import held_bytes
 from openmodel_runtime.errors import EXIT_START_FAILED, StartError
 from openmodel_runtime.parallel.membership import Membership, NextGroup
 from openmodel_runtime.rank.channel import Channel
+from openmodel_runtime.rank.hearing import Hearing
 from openmodel_runtime.rank.inbox import Arrival, Awaited, Closed, Inbox, Item, NoLongerAwaited
 from openmodel_runtime.rank.messages import (
     Abort,
-    AskLoad,
-    Fit,
-    FromRank,
     LoadCounts,
     NotMet,
-    Ping,
     Pong,
     Regroup,
     Regrouped,
@@ -37,8 +32,6 @@ from openmodel_runtime.rank.messages import (
     Start,
     StartFailed,
     StepDone,
-    ToRank,
-    WeightsRead,
 )
 from openmodel_runtime.rank.progress import Progress
 from openmodel_runtime.rank.startup import StartedRank, grammar_compiler, start_rank
@@ -65,19 +58,12 @@ def run_rank(stream: socket.socket) -> int:
 
 
 def _serve(channel: Channel, start: Start) -> int:
-    def weights_read() -> Fit:
-        channel.send(WeightsRead())
-        fit = channel.receive()
-        if not isinstance(fit, Fit):
-            raise BrokenPipeError
-        return fit
-
+    hearing = Hearing(channel)
     try:
-        rank = start_rank(start, weights_read)
+        rank = start_rank(start, hearing.weights_read)
     except StartError as error:
         channel.send(StartFailed(error.reason, str(error)))
         return EXIT_START_FAILED
-    channel.send(rank.loaded)
     group = rank.engine.group
     inbox = Inbox(grammar_compiler(start, rank.loaded), (lambda: None) if group is None else group.abandon)
     progress = Progress()
@@ -89,8 +75,8 @@ def _serve(channel: Channel, start: Start) -> int:
     def load() -> LoadCounts:
         return LoadCounts({} if rank.load is None else rank.load.counts())
 
-    answers: dict[type[ToRank], Callable[[], FromRank]] = {Ping: pong, AskLoad: load}
-    threading.Thread(target=_read, args=(channel, inbox, answers), daemon=True).start()
+    hearing.loaded(inbox, pong, load)
+    channel.send(rank.loaded)
     _loop(channel, rank, inbox, progress)
     return 0
 
@@ -202,14 +188,3 @@ def _tell_group(rank: StartedRank, group: Membership, item: Item, inbox: Inbox, 
 def _not_met(channel: Channel, epoch: int) -> None:
     with suppress(BrokenPipeError, ConnectionResetError):
         channel.send(NotMet(epoch))
-
-
-def _read(channel: Channel, inbox: Inbox, answers: Mapping[type[ToRank], Callable[[], FromRank]]) -> None:
-    """Takes messages in; some are answered at once, also in the middle of a step."""
-    while (message := channel.receive()) is not None:
-        if (answer := answers.get(type(message))) is not None:
-            with suppress(BrokenPipeError, ConnectionResetError):
-                channel.send(answer())
-        else:
-            inbox.put(message)
-    inbox.close()
