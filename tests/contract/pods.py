@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from contract.network import Network
 from contract.runtime_server import RuntimeServer, free_ports, process_state, until
 from openmodel_protos import grpc_service_pb2_grpc as pb_grpc
 from openmodel_protos import load_pb2, load_pb2_grpc
@@ -25,9 +26,15 @@ class Pods:
     """The pods of one group, by number."""
 
     def __init__(
-        self, model: Path, scratch: Path, size: int, flags: Sequence[str] = (), shared: str = "expert"
+        self,
+        model: Path,
+        scratch: Path,
+        size: int,
+        flags: Sequence[str] = (),
+        shared: str = "expert",
+        network: Network | None = None,
     ) -> None:
-        """`shared` is what the ranks share."""
+        """`shared` is what the ranks share; on a `network`, each pod is a machine."""
         self._model = model
         self._scratch = scratch
         self._size = size
@@ -35,7 +42,8 @@ class Pods:
         self._shared = shared
         (self._port,) = free_ports(1)
         # All of 127.0.0.0/8 is this machine.
-        self._network = f"127.{os.getpid() % 250 + 1}.{next(_networks)}"
+        self._addresses = f"127.{os.getpid() % 250 + 1}.{next(_networks)}.{{}}".format
+        self._network = network
         self._lives = itertools.count()
         self._open = ExitStack()
         self.pods: dict[int, RuntimeServer] = {}
@@ -45,12 +53,17 @@ class Pods:
         for pod in pods:
             scratch = self._scratch / f"pod-{pod}-{next(self._lives)}"
             scratch.mkdir()
+            address, within, host = self._addresses(pod), list[str](), "127.0.0.1"
+            if self._network is not None:
+                address, within = self._network.address(pod), list(self._network.within(pod))
+                host = address
+            peers = address.removesuffix(str(pod)) + "{pod}"
             flags = [
                 *(f"--{self._shared}-parallel-size={size or self._size}", "--ranks-per-pod=1", f"--pod={pod}"),
-                *(f"--peers={self._network}.{{pod}}", f"--address={self._network}.{pod}", f"--peer-port={self._port}"),
+                *(f"--peers={peers}", f"--address={address}", f"--peer-port={self._port}"),
                 *self._flags,
             ]
-            self.pods[pod] = RuntimeServer(self._model, scratch, flags)
+            self.pods[pod] = RuntimeServer(self._model, scratch, flags, host=host, within=within)
 
     def wait_until_ready(self) -> None:
         for server in self.pods.values():

@@ -46,13 +46,23 @@ def until(condition: Callable[[], bool], what: str) -> None:
 class RuntimeServer:
     """One runtime: a front process and its rank."""
 
-    def __init__(self, model: Path, scratch: Path, flags: Sequence[str] = (), path_first: Path | None = None) -> None:
+    def __init__(
+        self,
+        model: Path,
+        scratch: Path,
+        flags: Sequence[str] = (),
+        path_first: Path | None = None,
+        host: str = "127.0.0.1",
+        within: Sequence[str] = (),
+    ) -> None:
+        """`within` is a command that runs the rest of its arguments, where `host` is an address of the machine."""
+        self._host = host
         self.log = scratch / "log"
         self.termination_message = scratch / "termination-message"
         self.port, self.metrics_port, self.health_port = free_ports(3)
         command = [
-            *(sys.executable, "-m", "openmodel_runtime"),
-            *(f"--model={model}", f"--name={MODEL}", f"--version={VERSION}", "--host=127.0.0.1"),
+            *(*within, sys.executable, "-m", "openmodel_runtime"),
+            *(f"--model={model}", f"--name={MODEL}", f"--version={VERSION}", f"--host={host}"),
             *(f"--grpc-port={self.port}", f"--metrics-port={self.metrics_port}", f"--health-port={self.health_port}"),
             *("--dtype=float32", "--threads=1", f"--termination-message-path={self.termination_message}"),
             *flags,
@@ -69,11 +79,11 @@ class RuntimeServer:
 
     @property
     def address(self) -> str:
-        return f"127.0.0.1:{self.port}"
+        return f"{self._host}:{self.port}"
 
     @property
     def health_address(self) -> str:
-        return f"127.0.0.1:{self.health_port}"
+        return f"{self._host}:{self.health_port}"
 
     @contextmanager
     def stub(self) -> Iterator[pb_grpc.GRPCInferenceServiceStub]:
@@ -119,7 +129,7 @@ class RuntimeServer:
 
     def metrics(self) -> str:
         """The Prometheus exposition."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=10) as response:
+        with urllib.request.urlopen(f"http://{self._host}:{self.metrics_port}/metrics", timeout=10) as response:
             text: str = response.read().decode()
         return text
 

@@ -47,7 +47,9 @@ def is_isolated(view: View) -> bool:
     return min(silent) < min(live)
 
 
-def next_epoch(view: View, me: int, redundant: int, load: Mapping[int, Load] | None = None) -> Epoch | None:
+def next_epoch(
+    view: View, me: int, redundant: int, load: Mapping[int, Load] | None = None, *, waited: bool = False
+) -> Epoch | None:
     """The epoch that this pod has the others go over to; None when there is none to make, or another pod decides.
 
     Args:
@@ -55,6 +57,7 @@ def next_epoch(view: View, me: int, redundant: int, load: Mapping[int, Load] | N
         me: its number.
         redundant: copies of experts in each layer beside the first.
         load: of the experts of each layer; None: this is no time to move experts for an even load.
+        waited: this pod has waited long for the group to begin: the greater part of it does, if it has all experts.
     """
     ranks, current = _ranks(view), newest_epoch(view)
     number = 0 if current is None else current.number
@@ -66,8 +69,9 @@ def next_epoch(view: View, me: int, redundant: int, load: Mapping[int, Load] | N
         return None
     number = (number // MOST_PODS + 1) * MOST_PODS + me
     if current is None:
-        whole = len(wanted) >= max(pod.size for pod in _live(view))
-        members = _members(wanted, redundant) if whole else None
+        size = max(pod.size for pod in _live(view))
+        enough = len(wanted) >= size or (waited and 2 * len(wanted) > size)
+        members = _members(wanted, redundant) if enough else None
         return None if members is None else Epoch(number, members, ())
     done = _settled(current, ranks)
     stepping = frozenset(current.ids) if done else current.before | frozenset(current.ids)

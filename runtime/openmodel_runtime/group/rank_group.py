@@ -28,6 +28,8 @@ from openmodel_runtime.rank.messages import Fit, GroupShare, Loaded
 
 _log = logging.getLogger(__name__)
 _LOAD_SECONDS = 5.0
+# Pods that start together have loaded within moments of each other; one that has no node may never come.
+_PATIENCE_SECONDS = 30.0
 
 
 class RankGroup:
@@ -74,10 +76,12 @@ class RankGroup:
             self._add(member)
         self._regrouping.changed()
         entered = asyncio.ensure_future(self._ranks.entered.wait())
+        waiting = asyncio.get_running_loop().call_later(_PATIENCE_SECONDS, self._regrouping.has_waited)
         try:
             await asyncio.wait({entered, *self._serving}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             entered.cancel()
+            waiting.cancel()
         if not self._ranks.entered.is_set():
             (dead, *_) = [member for task, member in self._serving.items() if task.done()]
             self.exit_code = await dead.client.exit_code()

@@ -51,6 +51,7 @@ class Regrouping:
         self._since = 0.0
         self._last_rebalance = 0.0
         self._lacking = False
+        self._waited = False
         self.may_join = asyncio.Event()
         """Set while a further rank can come: all members step with the newest epoch, or can not without it."""
 
@@ -120,12 +121,17 @@ class Regrouping:
         self._lacking = lacking
         view = self._view()
         newest = newest_epoch(view)
-        made = next_epoch(view, self._config.pod, self._base.redundant, self._load_to_even_out())
+        made = next_epoch(view, self._config.pod, self._base.redundant, self._load_to_even_out(), waited=self._waited)
         for epoch in (newest, made):
             if epoch is not None and (self._epoch is None or epoch.number > self._epoch.number):
                 self._go_over(epoch)
         (self.may_join.set if lacking or settled(self._view()) else self.may_join.clear)()
         self._peers.tell(self._state())
+
+    def has_waited(self) -> None:
+        """The group should have begun by now: whoever is missing may come later."""
+        self._waited = True
+        self.changed()
 
     def regrouped(self, member: LocalRank, number: int) -> None:
         """A rank of this pod steps with another group."""

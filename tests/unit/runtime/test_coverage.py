@@ -73,3 +73,16 @@ def test_experts_are_exchanged_for_an_even_load_when_it_is_time_and_worth_it() -
     after = go_over(pods, epoch)
     assert none_made(after)
     assert next_epoch(after, 0, 0, hot) is None
+
+
+def test_the_greater_part_of_a_group_begins_after_a_while_if_it_has_room_for_all() -> None:
+    pods = {number: pod(number) for number in (0, 2)}
+    assert none_made(pods)
+    epoch = next_epoch(pods, 0, 0, waited=True)
+    assert epoch is not None
+    assert (epoch.ids, covered(epoch)) == (["rank-0", "rank-2"], True)
+    assert next_epoch(pods, 2, 0, waited=True) is None
+    later = go_over({**pods, 1: pod(1)}, epoch)
+    assert made(later).ids == ["rank-0", "rank-1", "rank-2"]
+    assert next_epoch({0: pod(0)}, 0, 0, waited=True) is None
+    assert next_epoch({number: pod(number, room=3) for number in (0, 2)}, 0, 0, waited=True) is None
