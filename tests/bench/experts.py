@@ -2,7 +2,7 @@
 
 A group of ranks with a thread each beside one rank with as many threads, in turn in one run. Then one of two ranks is
 killed while streams run, once with its experts to be read from disk, once with copies of all of them on the other.
-Last, a group of several pods grows and shrinks while streams run.
+Last, a group of several pods wakes from rest, and grows and shrinks while streams run.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import signal
 import statistics
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -23,6 +24,7 @@ from bench.measure.losses import Through, run_through
 from bench.measure.prompts import PROMPT_TOKENS, PromptSource
 from bench.measure.runtime import RuntimeProcess
 from bench.report import plot_lines, write_result
+from checkpoints import write_tiny_mixtral
 
 _MODEL = "smollm2-moe-8x135m"
 _EXPERTS = 8
@@ -31,6 +33,8 @@ _KILL_STREAMS = 16
 # Every stream has had so many responses when a rank is killed.
 _BEFORE = 8
 _RESHARD_TOKENS = 350
+_WAKES = 25
+_REST_SECONDS = 0.2
 _NETWORK = "127.77.1"
 
 
@@ -49,10 +53,12 @@ def main() -> None:
         kills[name], through = _kill(checkpoint, prompts, redundant)
         lines[name] = {"tokens/s": through.tokens_over_time(0.25)}
         print(f"{name}: {kills[name]}", flush=True)
+    wake = _wake()
+    print(f"wake: {wake}", flush=True)
     resharding, through = _reshard(checkpoint, prompts)
     lines["reshard 2, 4, 3, 2"] = {"tokens/s": through.tokens_over_time(0.25)}
     print(f"reshard: {resharding}", flush=True)
-    print(write_result("experts", [], scaling=scaling, **kills, reshard=resharding))
+    print(write_result("experts", [], scaling=scaling, **kills, reshard=resharding, wake=wake))
     print(plot_lines("experts", lines, "seconds", "tokens/s, all streams", log=False))
 
 
@@ -128,20 +134,7 @@ def _reshard(checkpoint: Path, prompts: PromptSource) -> tuple[dict[str, Any], T
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
 
         def pod(number: int, size: int) -> RuntimeProcess:
-            flags = [
-                *("--ranks-per-pod=1", f"--pod={number}", f"--peers={_NETWORK}.{{pod}}"),
-                *(f"--address={_NETWORK}.{number}", "--drain-seconds=5"),
-            ]
-            process = RuntimeProcess(
-                checkpoint,
-                folder / f"log-{number}-{size}",
-                threads=1,
-                max_streams=_STREAMS,
-                max_tokens=512,
-                ranks=size,
-                more_flags=flags,
-            )
-            return stack.enter_context(process)
+            return stack.enter_context(_pod(checkpoint, folder, number, size))
 
         pods = {number: pod(number, 2) for number in range(2)}
         for each in pods.values():
@@ -166,6 +159,40 @@ def _reshard(checkpoint: Path, prompts: PromptSource) -> tuple[dict[str, Any], T
         "seconds": through.settled - through.happened,
         "all_streams_went_through_it": all(stream.times[-1] > through.settled for stream in through.streams),
     }, through
+
+
+def _pod(checkpoint: Path, folder: Path, number: int, size: int) -> RuntimeProcess:
+    """A pod of a group."""
+    flags = [
+        *("--ranks-per-pod=1", f"--pod={number}", f"--peers={_NETWORK}.{{pod}}"),
+        *(f"--address={_NETWORK}.{number}", "--drain-seconds=5"),
+    ]
+    return RuntimeProcess(
+        checkpoint,
+        folder / f"log-{number}-{size}",
+        threads=1,
+        max_streams=_STREAMS,
+        max_tokens=512,
+        ranks=size,
+        more_flags=flags,
+    )
+
+
+def _wake() -> dict[str, float]:
+    """One token of a tiny model from a group of two pods that rests, beside a rank alone, in turn; milliseconds."""
+    seconds: dict[str, list[float]] = {"alone_ms": [], "group_ms": []}
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        checkpoint = write_tiny_mixtral(folder / "tiny")
+        alone = stack.enter_context(_runtime(checkpoint, 1))
+        pods = [stack.enter_context(_pod(checkpoint, folder, number, 2)) for number in range(2)]
+        for each in (alone, *pods):
+            each.wait_until_ready()
+        for _ in range(_WAKES):
+            for name, runtime in (("alone_ms", alone), ("group_ms", pods[0])):
+                time.sleep(_REST_SECONDS)
+                seconds[name].append(run_round(runtime.address, ["a"], 1).figures.seconds)
+    return {name: 1000 * statistics.median(found) for name, found in seconds.items()}
 
 
 def _forget_pages(checkpoint: Path) -> None:

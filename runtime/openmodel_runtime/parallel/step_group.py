@@ -34,7 +34,7 @@ class OpenedStep:
     """The epoch that all are ready to change to, instead of computing this step; 0 for none."""
 
 
-class MatrixSharing(SharedMatrices, Protocol):
+class SharedStep(SharedMatrices, Protocol):
     """Ranks that share each matrix all compute what the first of them says."""
 
     @property
@@ -56,7 +56,7 @@ class StepExchange(Protocol):
         """Where experts are shared."""
 
     @property
-    def matrices(self) -> MatrixSharing | None:
+    def matrices(self) -> SharedStep | None:
         """Where matrices are shared."""
 
     def open(self, told: StepOpening) -> OpenedStep:
