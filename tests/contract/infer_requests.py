@@ -58,6 +58,15 @@ def request(
     return message
 
 
+MIXED = [
+    request(PROMPT),
+    request("In the year 2024"),
+    request(PROMPT, {"temperature": 0.9, "seed": 4, "max_tokens": 20, "ignore_eos": True}),
+    request(PROMPT, {"temperature": 1.0, "seed": 2, "max_tokens": 9, "n": 4, "ignore_eos": True}),
+]
+"""Some of each kind."""
+
+
 def streamed(text: str = PROMPT, sampling: Mapping[str, Any] = GREEDY, **more: Any) -> pb.ModelInferRequest:
     """A request for a response a step, with all that a response can tell."""
     flags = dict.fromkeys(("stream", "return_finish_reason", "return_num_output_tokens"), True)

@@ -16,7 +16,7 @@ import pytest
 from contract.infer_requests import (
     EVERLASTING,
     LONG,
-    PROMPT,
+    MIXED,
     Answer,
     Requests,
     answers,
@@ -27,13 +27,6 @@ from contract.infer_requests import (
 )
 from contract.pods import Pods
 from contract.runtime_server import RuntimeServer, long_mixtral, until
-
-MIXED = [
-    request(PROMPT),
-    request("In the year 2024"),
-    request(PROMPT, {"temperature": 0.9, "seed": 4, "max_tokens": 20, "ignore_eos": True}),
-    request(PROMPT, {"temperature": 1.0, "seed": 2, "max_tokens": 9, "n": 4, "ignore_eos": True}),
-]
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +49,19 @@ def expected(alone: RuntimeServer) -> str:
     """What a long request is answered with."""
     with alone.stub() as stub:
         return text_of(stub.ModelInfer(request(sampling=LONG)))
+
+
+@pytest.fixture(scope="module")
+def shared(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pods]:
+    """A group of two pods for tests that leave it as whole as they found it."""
+    made = Pods(checkpoint, tmp_path_factory.mktemp("shared"), 2)
+    try:
+        made.start(0, 1)
+        made.wait_until_ready()
+        yield made
+    finally:
+        print(made.logs())
+        made.close()
 
 
 @pytest.fixture
@@ -128,55 +134,55 @@ def until_members(pods: Pods, count: int) -> None:
     pods.wait_until_ready()
 
 
-def test_answers_are_the_same_whoever_is_asked(pods: Pods, alone: RuntimeServer) -> None:
+def test_answers_are_the_same_whoever_is_asked(shared: Pods, alone: RuntimeServer) -> None:
     with alone.stub() as stub:
         whole = [stub.ModelInfer(message).raw_output_contents for message in MIXED]
     for pod in (0, 1, 0):
-        assert [pods.stub(pod).ModelInfer(message).raw_output_contents for message in MIXED] == whole
-    both = [pods.stub(pod).ModelInfer.future(message) for pod in (0, 1) for message in MIXED * 2]
+        assert [shared.stub(pod).ModelInfer(message).raw_output_contents for message in MIXED] == whole
+    both = [shared.stub(pod).ModelInfer.future(message) for pod in (0, 1) for message in MIXED * 2]
     assert [call.result().raw_output_contents for call in both] == whole * 4
 
 
-def test_a_group_at_rest_computes_nothing_and_wakes_for_one_request(pods: Pods, expected: str) -> None:
+def test_a_group_at_rest_computes_nothing_and_wakes_for_one_request(shared: Pods, expected: str) -> None:
     for pod in (1, 0, 1):
-        pods.wait_until_resting()
-        assert text_of(pods.stub(pod).ModelInfer(request(sampling=LONG))) == expected
+        shared.wait_until_resting()
+        assert text_of(shared.stub(pod).ModelInfer(request(sampling=LONG))) == expected
 
 
 @pytest.mark.parametrize("lost", [0, 1])
-def test_when_a_rank_dies_those_of_other_pods_go_on(pods: Pods, expected: str, lost: int) -> None:
-    streams = Streams(pods, [0, 0, 1, 1])
-    os.kill(pods.pods[lost].rank(), signal.SIGKILL)
+def test_when_a_rank_dies_those_of_other_pods_go_on(shared: Pods, expected: str, lost: int) -> None:
+    streams = Streams(shared, [0, 0, 1, 1])
+    os.kill(shared.pods[lost].rank(), signal.SIGKILL)
     for pod, end in streams.ends():
         assert ("send the request again" in end.error) if pod == lost else (end.text == expected)
-    until_members(pods, 2)
-    assert_serves(pods, expected)
+    until_members(shared, 2)
+    assert_serves(shared, expected)
 
 
 @pytest.mark.parametrize("lost", [0, 1])
-def test_when_a_pod_dies_the_others_go_on_and_it_comes_back(pods: Pods, expected: str, lost: int) -> None:
+def test_when_a_pod_dies_the_others_go_on_and_it_comes_back(shared: Pods, expected: str, lost: int) -> None:
     other = 1 - lost
-    streams = Streams(pods, [other, other])
-    pods.kill(lost)
+    streams = Streams(shared, [other, other])
+    shared.kill(lost)
     assert [end.text for _, end in streams.ends()] == [expected] * 2
-    assert text_of(pods.stub(other).ModelInfer(request(sampling=LONG))) == expected
-    streams = Streams(pods, [other, other])
-    pods.start(lost)
-    pods.wait_until_ready()
+    assert text_of(shared.stub(other).ModelInfer(request(sampling=LONG))) == expected
+    streams = Streams(shared, [other, other])
+    shared.start(lost)
+    shared.wait_until_ready()
     assert [end.text for _, end in streams.ends()] == [expected] * 2
-    assert_serves(pods, expected)
+    assert_serves(shared, expected)
 
 
-def test_a_rank_that_hangs_is_ended_and_the_others_go_on(pods: Pods, expected: str) -> None:
-    streams = Streams(pods, [0, 1])
-    hanging = pods.pods[0].rank()
+def test_a_rank_that_hangs_is_ended_and_the_others_go_on(shared: Pods, expected: str) -> None:
+    streams = Streams(shared, [0, 1])
+    hanging = shared.pods[0].rank()
     os.kill(hanging, signal.SIGSTOP)
     (_, first), (_, second) = streams.ends()
     assert "send the request again" in first.error
     assert second.text == expected
-    until(lambda: hanging not in pods.pods[0].ranks(), "it has ended")
-    until_members(pods, 2)
-    assert_serves(pods, expected)
+    until(lambda: hanging not in shared.pods[0].ranks(), "it has ended")
+    until_members(shared, 2)
+    assert_serves(shared, expected)
 
 
 @pytest.mark.parametrize("pods", [(3,)], indirect=True)

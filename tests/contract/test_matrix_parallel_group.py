@@ -10,17 +10,10 @@ from pathlib import Path
 import grpc
 import pytest
 
-from contract.infer_requests import LONG, PROMPT, Requests, answers, request, streamed, text_of, until_answered
+from contract.infer_requests import LONG, MIXED, Requests, answers, request, streamed, text_of, until_answered
 from contract.pods import Pods, waits_of
 from contract.runtime_server import RuntimeServer, long_llama, long_mixtral, until
 from openmodel_protos import grpc_service_pb2 as pb
-
-MIXED = [
-    request(PROMPT),
-    request("In the year 2024"),
-    request(PROMPT, {"temperature": 0.9, "seed": 4, "max_tokens": 20, "ignore_eos": True}),
-    request(PROMPT, {"temperature": 1.0, "seed": 2, "max_tokens": 9, "n": 4, "ignore_eos": True}),
-]
 
 
 @pytest.fixture(scope="module")
@@ -28,10 +21,10 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return long_llama(tmp_path_factory.mktemp("llama"))
 
 
-@pytest.fixture
-def server(checkpoint: Path, tmp_path: Path) -> Iterator[RuntimeServer]:
-    """Two ranks in a pod."""
-    made = RuntimeServer(checkpoint, tmp_path, ["--tensor-parallel-size=2"])
+@pytest.fixture(scope="module")
+def server(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RuntimeServer]:
+    """Two ranks in a pod; tests leave both there."""
+    made = RuntimeServer(checkpoint, tmp_path_factory.mktemp("server"), ["--tensor-parallel-size=2"])
     try:
         yield made.wait_until_ready()
     finally:
@@ -39,10 +32,10 @@ def server(checkpoint: Path, tmp_path: Path) -> Iterator[RuntimeServer]:
         made.close()
 
 
-@pytest.fixture
-def pods(checkpoint: Path, tmp_path: Path) -> Iterator[Pods]:
-    """A rank in each of two pods."""
-    made = Pods(checkpoint, tmp_path, 2, shared="tensor")
+@pytest.fixture(scope="module")
+def pods(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pods]:
+    """A rank in each of two pods; tests leave both there."""
+    made = Pods(checkpoint, tmp_path_factory.mktemp("pods"), 2, shared="tensor")
     try:
         made.start(0, 1)
         made.wait_until_ready()

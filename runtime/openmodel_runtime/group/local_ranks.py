@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterator
 
 from msgspec import structs
@@ -10,6 +11,8 @@ from msgspec import structs
 from openmodel_runtime.group.group_client import GroupClient
 from openmodel_runtime.group.local_rank import LocalRank, RankMetrics, idle_step
 from openmodel_runtime.rank.messages import StepDone
+
+_log = logging.getLogger(__name__)
 
 
 class LocalRanks:
@@ -66,6 +69,7 @@ class LocalRanks:
         now = asyncio.get_running_loop().time()
         if step.outputs and member.regrouped:
             if member.stepped_at is not None:
+                _log.info("epoch %d: no token came for %.2f s", member.epoch, now - member.stepped_at)
                 self._metrics.stood_still(now - member.stepped_at)
             member.regrouped = False
         member.stepped_at = now if step.running else None
