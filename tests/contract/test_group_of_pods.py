@@ -13,6 +13,7 @@ from typing import Any
 import grpc
 import pytest
 
+from checkpoints import LAYERS
 from contract.infer_requests import (
     EVERLASTING,
     LONG,
@@ -238,6 +239,7 @@ def test_those_who_have_no_memory_for_lost_experts_wait_with_their_requests(pods
     assert (pods.report(0).smallest_ranks, pods.report(0).survives_pod_loss) == (2, 0)
     pods.kill(1)
     until(lambda: pods.report(0).missing_experts == pods.report(0).experts // 2, "experts are missing")
+    assert pods.pods[0].metric("openmodel_runtime_group_missing_experts") == pods.report(0).missing_experts
     with pytest.raises(grpc.RpcError) as refused:
         pods.stub(0).ModelInfer(request())
     assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
@@ -257,6 +259,9 @@ def test_experts_move_for_an_even_load_and_nobody_notices(pods: Pods, alone: Run
         whole = text_of(stub.ModelInfer(request(sampling={**EVERLASTING, "max_tokens": 4_000})))
     assert [text for text in texts if any(map(operator.ne, text, whole))] == []
     assert 1 <= pods.report(0).imbalance < 2
+    layers = [line for line in pods.pods[0].metrics().splitlines() if line.startswith("openmodel_runtime_experts_")]
+    assert len(layers) == 2 * LAYERS
+    assert pods.pods[0].metric("openmodel_runtime_group_gap_seconds_count") >= 1
 
 
 def test_when_all_end_none_waits_for_another(pods: Pods, expected: str) -> None:

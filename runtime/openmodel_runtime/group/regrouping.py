@@ -254,6 +254,7 @@ class Regrouping:
         self._leave()
         for member in self._ranks:
             member.left = self._number
+        self._metrics.group_changed(self.report())
 
     def _leave(self) -> None:
         """The ranks of this pod step with nobody."""
