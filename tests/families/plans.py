@@ -16,6 +16,10 @@ from openmodel_runtime.models.registry import read_model_config
 PAGE = DOCS / "memory-plans.md"
 _GIB = 1 << 30
 _DEVICE_GIB = 80
+_STORED = {
+    "gpt-oss-120b": {"quant_method": "mxfp4"},
+    "DeepSeek-V3": {"quant_method": "fp8", "weight_block_size": [128, 128]},
+}
 
 
 def config_of(name: str) -> ModelConfig:
@@ -26,7 +30,8 @@ def config_of(name: str) -> ModelConfig:
     with torch.device("meta"):
         config = published.config(**published.options)
     architecture = transformers.MODEL_FOR_CAUSAL_LM_MAPPING[published.config].__name__
-    return read_model_config(ConfigFields(config.to_dict() | {"architectures": [architecture]}))
+    stored = {"quantization_config": _STORED[name]} if name in _STORED else {}
+    return read_model_config(ConfigFields(config.to_dict() | {"architectures": [architecture]} | stored))
 
 
 def request(ranks: int, weight_bytes: float, max_model_len: int) -> MemoryRequest:
@@ -46,8 +51,9 @@ def request(ranks: int, weight_bytes: float, max_model_len: int) -> MemoryReques
 def table() -> str:
     """A row for each model, quantization and number of ranks."""
     lines = [
-        "| Model | Weights | Ranks | Weights a rank | Step and exchange | Failover | Cached tokens a rank | Survives |",
-        "|---|---|---|---|---|---|---|---|",
+        "| Model | Weights | Ranks | Reads | Weights a rank | Step and exchange | Failover | Cached tokens a rank "
+        "| Survives |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for name, length in (("Mixtral-8x7B", 32768), ("Grok-1", 8192), ("gpt-oss-120b", 131072), ("DeepSeek-V3", 131072)):
         shape = shape_of(config_of(name))
@@ -56,14 +62,13 @@ def table() -> str:
                 plan = plan_memory(shape, request(ranks, weight_bytes, length))
                 head = f"| {name} | {stored} | {ranks} |"
                 if isinstance(plan, DoesNotFit):
-                    lines.append(f"{head} does not fit, by {plan.missing_bytes / _GIB:.1f} GiB a rank | | | | |")
+                    lines.append(f"{head} does not fit, by {plan.missing_bytes / _GIB:.1f} GiB a rank | | | | | |")
                     continue
                 bill = plan.bill
                 survives = "a pod" if plan.survives_pod_loss else "a rank" if plan.survives_process_loss else "nothing"
-                lines.append(
-                    f"{head} {bill.weights / _GIB:.1f} GiB | {(bill.activations + bill.exchange) / _GIB:.1f} GiB "
-                    f"| {bill.failover / _GIB:.1f} GiB | {plan.kv_cache_tokens} | {survives} |"
-                )
+                step = bill.activations + bill.exchange
+                figures = [f"{count / _GIB:.1f} GiB" for count in (plan.read_bytes, bill.weights, step, bill.failover)]
+                lines.append(f"{head} {' | '.join(figures)} | {plan.kv_cache_tokens} | {survives} |")
     return "\n".join(lines) + "\n"
 
 

@@ -13,6 +13,10 @@ from openmodel_runtime.engine.memory import activation_bytes
 from openmodel_runtime.models.causal_lm import CausalLM
 from openmodel_runtime.models.layers import Matrix, Numerics
 
+_STORED_BYTES = {None: 2.0, "fp8": 1.0, "mxfp4": 0.5}
+# Of a number: a float32 for 128 by 128 of them, a byte for 32.
+_SCALE_BYTES = {None: 0.0, "fp8": 4 / 128**2, "mxfp4": 1 / 32}
+
 
 def shape_of(config: ModelConfig) -> ModelShape:
     """Counts of numbers."""
@@ -23,6 +27,10 @@ def shape_of(config: ModelConfig) -> ModelShape:
     # Biases of experts are divided among ranks as their matrices are.
     exact -= sum(size for name, size in sizes.items() if ".experts." in name and name.endswith(".bias"))
     experts = config.experts
+    # Embedding and head are stored as they are.
+    plain = sum(size for name, size in sizes.items() if name in ("embedding.weight", "head.weight"))
+    in_eight_bits = sum(sizes.values()) - routed - exact - plain if config.quantization == "fp8" else 0
+    stored = 2 - in_eight_bits * (1 - _SCALE_BYTES["fp8"]) / (sum(sizes.values()) - routed - exact)
     return ModelShape(
         replicated=sum(sizes.values()) - routed,
         exact=exact,
@@ -34,4 +42,6 @@ def shape_of(config: ModelConfig) -> ModelShape:
         vocab_size=config.vocab_size,
         cached_per_token=config.kv_bytes_per_token(1),
         step_per_token=activation_bytes(config, 1, 0, 2) // 2,
+        stored_bytes=stored,
+        stored_expert_bytes=_STORED_BYTES[config.quantization] + _SCALE_BYTES[config.quantization],
     )

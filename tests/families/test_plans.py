@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from openmodel_kernels.reference.kernels import ReferenceKernels
-from openmodel_operator.memory_plan import weights_per_rank
+from openmodel_operator.memory_plan import MemoryPlan, plan_memory, weights_per_rank
 from openmodel_runtime.checkpoint.model_config import ModelConfig
 from openmodel_runtime.models.causal_lm import CausalLM
 from openmodel_runtime.models.layers import Numerics
@@ -31,6 +31,13 @@ def test_shapes_add_up(name: str) -> None:
     billions = GROK_1_BILLIONS if name == "Grok-1" else MODELS[name].billions
     assert total / 1e9 == pytest.approx(billions, rel=0.01)
     assert request(1, 2.0, 1).memory_bytes == 80 << 30
+
+
+@pytest.mark.parametrize(("name", "gigabytes"), [("Mixtral-8x7B", 93.4), ("gpt-oss-120b", 65.2)])
+def test_what_one_rank_reads_is_the_published_checkpoint(name: str, gigabytes: float) -> None:
+    plan = plan_memory(shape_of(config_of(name)), replace(request(1, 2.0, 1), memory_bytes=1 << 40))
+    assert isinstance(plan, MemoryPlan)
+    assert plan.read_bytes / 1e9 == pytest.approx(gigabytes, rel=0.01)
 
 
 @pytest.mark.parametrize("name", ["Mixtral-8x7B", "Grok-1", "gpt-oss-120b", "DeepSeek-V3"])
