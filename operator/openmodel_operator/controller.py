@@ -78,8 +78,9 @@ class Controller:
 
     async def _observe(self, key: ModelKey, identity: Identity) -> Observed:
         namespace, labels = identity.namespace, identity.selector()
-        policies, services, stateful_sets, config_maps, pods = await asyncio.gather(
+        policies, budgets, services, stateful_sets, config_maps, pods = await asyncio.gather(
             self._kube.list("networking.k8s.io/v1", "NetworkPolicy", namespace, labels),
+            self._kube.list("policy/v1", "PodDisruptionBudget", namespace, labels),
             self._kube.list("v1", "Service", namespace, labels),
             self._kube.list("apps/v1", "StatefulSet", namespace, labels),
             self._kube.list("v1", "ConfigMap", namespace, labels),
@@ -93,6 +94,7 @@ class Controller:
         seen = Observed(
             service=next((item for item in owned if item["metadata"]["name"] == identity.name), None),
             network_policies=[item for item in policies if _owned_by(item, identity.uid)],
+            disruption_budgets=[item for item in budgets if _owned_by(item, identity.uid)],
             stateful_sets=stateful_sets,
             config_maps=[item for item in config_maps if _owned_by(item, identity.uid)],
             headless_services=[item for item in owned if item["metadata"]["name"] != identity.name],

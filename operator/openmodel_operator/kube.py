@@ -23,6 +23,7 @@ _PLURALS = {
     "Pod": "pods",
     "ConfigMap": "configmaps",
     "NetworkPolicy": "networkpolicies",
+    "PodDisruptionBudget": "poddisruptionbudgets",
     "Event": "events",
 }
 _APPLY = "application/apply-patch+yaml"

@@ -34,6 +34,7 @@ class Observed:
     config_maps: Sequence[Manifest] = ()
     pods: Sequence[Manifest] = ()
     network_policies: Sequence[Manifest] = ()
+    disruption_budgets: Sequence[Manifest] = ()
     service: Manifest | None = None
     """The one that users keep."""
     proofs: Mapping[str, Proof] = field(default_factory=dict)
@@ -44,7 +45,7 @@ class Observed:
     def children(self) -> list[Manifest]:
         """Everything that the OpenModel owns."""
         service = [] if self.service is None else [self.service]
-        return [*self.network_policies, *service, *self.groups()]
+        return [*self.network_policies, *self.disruption_budgets, *service, *self.groups()]
 
     def groups(self) -> list[Manifest]:
         """What makes up the groups of all revisions."""

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from openmodel_operator import names
+from openmodel_operator.desired.disruption_budget import disruption_budget
 from openmodel_operator.desired.group import group_manifests
 from openmodel_operator.desired.identity import Identity, content_hash, group_name
 from openmodel_operator.desired.network_policy import network_policy
@@ -52,7 +53,7 @@ def plan_actions(
     if serving != revision and observed.service is not None:
         # What another spec made stays as that made it.
         selector = observed.service["spec"]["selector"]
-    apply = [network_policy(identity), model_service(identity, selector)]
+    apply = [network_policy(identity), disruption_budget(identity, serving), model_service(identity, selector)]
     for index in range(groups):
         apply += group_manifests(identity, template, revision, index, plan)
     keep = {group_name(identity.name, revision, index) for index in range(groups)}

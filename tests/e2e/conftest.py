@@ -62,7 +62,7 @@ class Operator:
 
     def children(self, namespace: str, name: str) -> dict[str, str]:
         """Owned objects and their resourceVersions."""
-        kinds = "statefulsets,services,networkpolicies"
+        kinds = "statefulsets,services,networkpolicies,poddisruptionbudgets"
         items = self.kubectl.list(kinds, namespace, f"openmodel.dev/model={name}")
         return {f"{item['kind']}/{item['metadata']['name']}": item["metadata"]["resourceVersion"] for item in items}
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 
 import pytest
 
 from e2e.conftest import OPERATOR_NAMESPACE, ROOT, Operator
 from e2e.test_serving import client_pod, finished
-from kubectl import condition, wait_until
+from kubectl import KubectlError, condition, wait_until
+from openmodel_operator.observed import is_ready
 
 pytestmark = pytest.mark.e2e
 
@@ -66,6 +71,46 @@ def test_a_change_under_traffic_loses_no_request(operator: Operator, namespace: 
     manifest = operator.model(namespace, "tiny", tiny_source)
     operator.kubectl.apply(manifest)
     before = operator.wait_for(namespace, "tiny", "Ready", "True")["status"]["rollout"]["revision"]
+    with traffic(operator, namespace):
+        manifest["spec"]["engine"]["dtype"] = "bfloat16"
+        operator.kubectl.apply(manifest)
+        after = operator.wait_for(namespace, "tiny", "Reconciling", "False")["status"]["rollout"]["revision"]
+        assert after != before
+        wait_until("the old pods' end", lambda: len(operator.pods(namespace, "tiny")) == 1)
+
+
+def test_evictions_take_one_pod_at_a_time_and_lose_no_request(
+    operator: Operator, namespace: str, tiny_source: str
+) -> None:
+    """What `kubectl drain` asks for."""
+    operator.kubectl.apply(operator.model(namespace, "tiny", tiny_source, replicas=2))
+    operator.wait_for(namespace, "tiny", "Reconciling", "False")
+    before = {pod["metadata"]["name"]: pod["metadata"]["uid"] for pod in operator.pods(namespace, "tiny")}
+    with traffic(operator, namespace):
+        for name in sorted(before):
+            evict(operator, namespace, name)
+            (other,) = before.keys() - {name}
+            with pytest.raises(KubectlError, match="disruption budget"):
+                evict(operator, namespace, other)
+            wait_until("another pod", partial(replaced, operator, namespace, name, before[name]))
+            operator.wait_for(namespace, "tiny", "Reconciling", "False")
+
+
+def evict(operator: Operator, namespace: str, pod: str) -> None:
+    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": namespace}}
+    path = f"/api/v1/namespaces/{namespace}/pods/{pod}/eviction"
+    operator.kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(eviction))
+
+
+def replaced(operator: Operator, namespace: str, name: str, uid: str) -> bool:
+    """Whether another pod of that name is ready."""
+    pod = operator.kubectl.get("pod", name, namespace)
+    return pod is not None and pod["metadata"]["uid"] != uid and is_ready(pod)
+
+
+@contextmanager
+def traffic(operator: Operator, namespace: str) -> Iterator[None]:
+    """One request after another through the Service inside; all must be answered."""
     image = operator.kubectl(
         "get", "deploy", "openmodel-operator", "-n", OPERATOR_NAMESPACE,
         "-o", "jsonpath={.spec.template.spec.containers[0].image}",
@@ -74,11 +119,7 @@ def test_a_change_under_traffic_loses_no_request(operator: Operator, namespace: 
     operator.kubectl.apply(client)
     operator.kubectl("wait", "pod/traffic", "-n", namespace, "--for=condition=Ready", "--timeout=60s")
     wait_until("traffic", lambda: operator.kubectl("logs", "traffic", "-n", namespace), timeout=60)
-    manifest["spec"]["engine"]["dtype"] = "bfloat16"
-    operator.kubectl.apply(manifest)
-    after = operator.wait_for(namespace, "tiny", "Reconciling", "False")["status"]["rollout"]["revision"]
-    assert after != before
-    wait_until("the old pods' end", lambda: len(operator.pods(namespace, "tiny")) == 1)
+    yield
     operator.kubectl("exec", "traffic", "-n", namespace, "--", "touch", "/tmp/stop")
     phase = wait_until("the traffic's end", lambda: finished(operator.kubectl.get("pod", "traffic", namespace)))
     last = operator.kubectl("logs", "traffic", "-n", namespace).splitlines()[-1]
@@ -91,7 +132,7 @@ def test_what_dies_comes_back_and_nothing_is_doubled(operator: Operator, namespa
     operator.kubectl.apply(operator.model(namespace, "tiny", tiny_source))
     operator.kubectl("delete", "pods", "-n", OPERATOR_NAMESPACE, "--all", "--force", "--grace-period=0")
     operator.wait_for(namespace, "tiny", "Ready", "True")
-    assert len(operator.children(namespace, "tiny")) == 4
+    assert len(operator.children(namespace, "tiny")) == 5
     # The model's pod.
     pod = operator.pods(namespace, "tiny")[0]["metadata"]
     operator.kubectl("delete", "pod", pod["name"], "-n", namespace, "--force", "--grace-period=0")
@@ -105,7 +146,7 @@ def test_what_dies_comes_back_and_nothing_is_doubled(operator: Operator, namespa
     operator.kubectl("scale", "om/tiny", "-n", namespace, "--replicas=2")
     model = operator.wait_for(namespace, "tiny", "Reconciling", "False")
     assert model["status"]["readyReplicas"] == 2
-    assert len(operator.children(namespace, "tiny")) == 6
+    assert len(operator.children(namespace, "tiny")) == 7
 
 
 def test_looking_again_changes_nothing(operator: Operator, namespace: str, tiny_source: str) -> None:
@@ -137,5 +178,5 @@ def test_deletion_leaves_nothing(operator: Operator, namespace: str, tiny_source
     for name in ("one", "two"):
         operator.wait_for(namespace, name, "Ready", "True")
     operator.kubectl("delete", "om", "--all", "-n", namespace)
-    kinds = "pods,services,statefulsets,networkpolicies,persistentvolumeclaims,controllerrevisions"
+    kinds = "pods,services,statefulsets,networkpolicies,poddisruptionbudgets,persistentvolumeclaims,controllerrevisions"
     wait_until("an empty namespace", lambda: not operator.kubectl.list(kinds, namespace, "openmodel.dev/model"))

@@ -97,7 +97,7 @@ async def test_from_nothing_to_serving() -> None:
     subject = controller(kube, prover)
     await subject.reconcile(KEY)
     assert kube.ready() == ("False", "Starting")
-    assert len(kube.objects) == 4
+    assert len(kube.objects) == 5
     kube.run_pod()
     await subject.reconcile(KEY)
     assert kube.ready() == ("True", "Serving")
@@ -145,7 +145,7 @@ async def test_what_the_api_server_refuses_is_told_and_what_it_can_not_answer_is
         await subject.reconcile(KEY)
 
 
-@pytest.mark.parametrize("kind", ["Service", "NetworkPolicy"])
+@pytest.mark.parametrize("kind", ["Service", "NetworkPolicy", "PodDisruptionBudget"])
 async def test_a_foreign_object_of_a_childs_name_is_left_alone(kind: str) -> None:
     kube = DictionaryKube()
     foreign = {"metadata": {"name": IDENTITY.name, "uid": "theirs"}}

@@ -34,7 +34,7 @@ def deleted(actions: ActionPlan) -> list[str]:
 
 def test_a_new_model_starts_and_is_not_reachable_before_its_proof() -> None:
     actions = step(a_spec(), Observed())
-    assert kinds(actions) == ["NetworkPolicy", "Service", "Service", "StatefulSet"]
+    assert kinds(actions) == ["NetworkPolicy", "PodDisruptionBudget", "Service", "Service", "StatefulSet"]
     assert actions.serving == names.NO_REVISION
     not_ready = observed_after(actions, pods=[a_pod(actions.revision, ready=False)])
     unproven = observed_after(actions, pods=[a_pod(actions.revision)], proven=False)
@@ -110,11 +110,11 @@ def test_suspend_takes_everything_down() -> None:
 
 def test_a_change_of_the_groups_size_adds_pods_to_the_same_groups() -> None:
     before, observed = serving(a_spec(parallelism={"expert": 2}))
-    assert kinds(before) == ["NetworkPolicy", "Service", "ConfigMap", "Service", "StatefulSet"]
+    assert kinds(before) == ["NetworkPolicy", "PodDisruptionBudget", "Service", "ConfigMap", "Service", "StatefulSet"]
     for parallelism, pods in (({"expert": 4}, 4), ({"expert": 3, "redundantExperts": 2}, 3)):
         after = step(a_spec(parallelism=parallelism), observed)
         assert (after.revision, after.serving, after.delete) == (before.revision, before.revision, [])
-        config_map, _, stateful_set = after.apply[2:]
+        config_map, _, stateful_set = after.apply[3:]
         told = json.loads(config_map["data"][names.GROUP_SETTINGS])
         assert told == {"expert": pods, "redundantExperts": parallelism.get("redundantExperts", 0)}
         assert stateful_set["spec"]["replicas"] == pods
@@ -149,3 +149,11 @@ def service_of(actions: ActionPlan) -> dict[str, Any]:
         item for item in actions.apply if (item["kind"], item["metadata"]["name"]) == ("Service", "mixtral")
     ]
     return found[0]
+
+
+def test_evictions_go_by_the_revision_that_serves() -> None:
+    before, observed = serving(a_spec())
+    for actions in (before, step(a_spec(engine={"dtype": "float32"}), observed)):
+        (budget,) = [item for item in actions.apply if item["kind"] == "PodDisruptionBudget"]
+        assert budget["spec"]["selector"]["matchLabels"][names.REVISION_LABEL] == before.revision
+        assert budget["spec"]["maxUnavailable"] == 1
