@@ -68,7 +68,7 @@ class Controller:
             return blocked_status(before, generation, spec, _now())
         plan = plan_group(spec)
         actions = plan_actions(identity, spec, plan, observed, self._settings.runtime_image)
-        shrink = refused_shrink(plan, observed.reports_of(actions.revision))
+        shrink = refused_shrink(plan, observed.reports_of(actions.revision)) if actions.groups else None
         if shrink is not None:
             return blocked_status(before, generation, Blocked(Reason.INSUFFICIENT_MEMORY, shrink, False), _now())
         blocked = await self._execute(identity, actions, observed)
@@ -108,13 +108,15 @@ class Controller:
 
         async def ask(group: Manifest) -> GroupReport | None:
             for pod in seen.running_pods(group):
-                if (report := await self._ask_group(pod["status"]["podIP"])) is not None:
+                # One that has no rank just now, or does not see the others, knows nothing.
+                report = await self._ask_group(pod["status"]["podIP"])
+                if report is not None and report.experts:
                     return report
             return None
 
         reports = await asyncio.gather(*map(ask, seen.config_maps))
         named = zip(seen.config_maps, reports, strict=True)
-        return {group["metadata"]["name"]: report for group, report in named if report is not None and report.experts}
+        return {group["metadata"]["name"]: report for group, report in named if report is not None}
 
     async def _prove_pods(self, key: ModelKey, identity: Identity, pods: list[Manifest]) -> dict[str, Proof]:
         """Proofs of all ready first pods: those known to be good, and new ones for the rest."""

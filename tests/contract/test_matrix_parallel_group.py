@@ -114,6 +114,17 @@ def test_requests_wait_for_a_pod_that_is_lost(pods: Pods) -> None:
     assert text_of(stub.ModelInfer(request(sampling=LONG))) == whole
 
 
+def test_a_pod_that_is_to_end_does_so_though_the_others_can_not_do_without_it(pods: Pods) -> None:
+    stub = pods.stub(0)
+    whole = text_of(stub.ModelInfer(request(sampling=LONG)))
+    stream = stub.ModelStreamInfer(iter(Requests(streamed(sampling=LONG, id="s"))))
+    read = [next(stream)]
+    assert pods.end(1) == 0
+    pods.start(1)
+    assert answers([*read, *until_answered(stream, "s")])["s"].text == whole
+    pods.wait_until_ready()
+
+
 @pytest.mark.parametrize(
     ("flags", "reason"),
     [

@@ -54,7 +54,7 @@ class LocalRank:
     """What it will hold with an epoch that it was told of."""
     takes_requests: bool = False
     left: int = 0
-    """The last epoch that it has left, and kept its requests."""
+    """The last epoch that it has left, with its requests, or not come to."""
     stepped_at: float | None = None
     """When it told of a step last, in seconds, while it has requests."""
     regrouped: bool = False

@@ -1,8 +1,8 @@
 """The ranks of this pod: started together, replaced one by one.
 
-While one rank of the group lives, the group serves: the others take over the lost one's experts as the next epoch, and
-its replacement comes in with the one after (`regrouping`). Requests of a rank that is lost end; those of the others go
-on.
+While those that are left have memory for all experts, the group serves: they take over the lost one's as the next
+epoch, and its replacement comes in with the one after (`regrouping`). Requests of a rank that is lost end; those of the
+others go on.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 from openmodel_runtime.config import EngineConfig, GroupConfig
@@ -147,8 +146,11 @@ class RankGroup:
         self._clients += clients
         try:
             loaded = await start_ranks(clients, self._model_path, self._engine, shares, fit)
-        except DiedLoading as death:
-            self.exit_code = death.exit_code
+        except (DiedLoading, RankStartError) as failure:
+            self.exit_code = failure.exit_code if isinstance(failure, DiedLoading) else self.exit_code
+            for client in clients:
+                self._clients.remove(client)
+                await client.stop()
             raise
         return [
             LocalRank(client, each, each.slots, share.rank if share is not None and share.tensor else 0)
@@ -195,12 +197,14 @@ class RankGroup:
             # Those who are left need the processors first, if they can do without.
             await self._regrouping.may_join.wait()
             share = self._regrouping.replacement_share()
-            if share is None:
+            if share is None or not len(self._ranks):
                 continue
             like = [member.loaded for member in self._ranks]
             fit = Fit(1, min(loaded.kv_cache_tokens for loaded in like), min(loaded.room for loaded in like))
-            with suppress(RankStartError, DiedLoading):
+            try:
                 (member,) = await self._start([share], fit)
+            except (RankStartError, DiedLoading) as failure:
+                _log.error("a rank that should replace one has not loaded: %s", failure)
+            else:
                 return member
-            _log.error("a rank that should replace one ended with exit code %d before it had loaded", self.exit_code)
         raise AssertionError("pauses do not end")

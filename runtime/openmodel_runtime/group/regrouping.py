@@ -65,7 +65,9 @@ class Regrouping:
         """True when nobody needs this pod any more: of one that has drained, others have taken the experts over."""
         pods = self._peers.view().values()
         others = [pod for pod in pods if pod.seen is Seen.LIVE and pod.ranks and not pod.drained]
-        return not others or (settled(self._view()) and not any(member.epoch for member in self._ranks))
+        view, stepping = self._view(), any(member.epoch for member in self._ranks)
+        # Where the others can not do without, they wait for whoever comes in its place.
+        return not others or (not stepping and (settled(view) or is_lacking(view)))
 
     @property
     def hopeless(self) -> bool:
@@ -216,8 +218,8 @@ class Regrouping:
 
     def _go_over(self, epoch: Epoch) -> None:
         """Tells the ranks of this pod of the epoch."""
-        before, self._epoch = self._epoch, epoch
-        if before is not None and before.ids == epoch.ids and not epoch.broken:
+        before, self._epoch, self._waited = self._epoch, epoch, False
+        if before is not None and not epoch.broken and before.places() == epoch.places():
             self._last_rebalance = time.time()
         self._since = asyncio.get_running_loop().time()
         layers = epoch.layers()
@@ -231,7 +233,7 @@ class Regrouping:
                 member.client.regroup(Regroup(epoch.number, None, {}, epoch.broken))
         self._metrics.group_changed(self.report())
         mine = [member.client.pid for member in self._ranks if epoch.rank_of(member.id) is not None]
-        _log.info("epoch %d: %d ranks share the experts, here %s", epoch.number, len(epoch.members), mine)
+        _log.info("epoch %d: %d ranks share the model, here %s", epoch.number, len(epoch.members), mine)
 
     def _stand_still(self) -> None:
         """Others may go on without this pod: its ranks leave their group, and come to the next as new ones."""

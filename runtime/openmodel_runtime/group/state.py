@@ -66,6 +66,10 @@ class Epoch:
         ids = self.ids
         return ids.index(rank_id) if rank_id in ids else None
 
+    def places(self) -> list[tuple[str, dict[int, int]]]:
+        """Members, and how many experts of each layer they hold: what an exchange of experts leaves as it is."""
+        return [(member.id, {layer: len(slots) for layer, slots in member.held.items()}) for member in self.members]
+
     def layers(self) -> dict[int, tuple[Slots, ...]]:
         """Of each routed layer, the experts of each member."""
         return {layer: tuple(member.held[layer] for member in self.members) for layer in self.members[0].held}

@@ -35,11 +35,13 @@ _LOOK_SECONDS = 0.002
 _SOCKETS = threading.Lock()
 # Collectives that were left before they had ended, each with its group: dropping one would wait for it.
 _UNFINISHED: list[tuple[Any, ...]] = []
+_LEAVING = threading.Lock()
 
 
 def _drop_finished() -> None:
     """Lets go of the groups whose collectives have ended meanwhile: with their sockets, most of them end at once."""
-    _UNFINISHED[:] = [left for left in _UNFINISHED if not left[0].done()]
+    with _LEAVING:
+        _UNFINISHED[:] = [left for left in _UNFINISHED if not left[0].done()]
 
 
 class NetworkMailbox:
@@ -103,7 +105,8 @@ class NetworkMailbox:
             over.wait()
             if self._stopped.is_set():
                 if not future.done():
-                    _UNFINISHED.append((future, self._group, work, received))
+                    with _LEAVING:
+                        _UNFINISHED.append((future, self._group, work, received))
                 raise GroupBroken("the group was left")
             work.wait()
         except RuntimeError as error:

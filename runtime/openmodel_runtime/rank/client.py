@@ -73,6 +73,8 @@ class RankClient:
         self._ended = False
         self._unanswered = 0
         self._most_unanswered = _UNANSWERED_PINGS_LOADING
+        # Whether answers are read: not while others of the pod still load.
+        self._listens = False
         self._watching: asyncio.Task[None] | None = None
         self._step_seconds = 0.0
         self._process: asyncio.subprocess.Process | None = None
@@ -119,6 +121,7 @@ class RankClient:
     ) -> None:
         """Passes tokens on until the rank is gone. One that hangs is ended."""
         self._most_unanswered = _UNANSWERED_PINGS
+        self._unanswered, self._listens = 0, True
         try:
             while (message := await self._receive()) is not None:
                 match message:
@@ -140,8 +143,12 @@ class RankClient:
 
     async def _answer(self) -> FromRank | None:
         """The next message that is more than a sign of life."""
-        while isinstance(message := await self._receive(), Pong):
-            self._lives(message)
+        self._unanswered, self._listens = 0, True
+        try:
+            while isinstance(message := await self._receive(), Pong):
+                self._lives(message)
+        finally:
+            self._listens = False
         return message
 
     def _lives(self, pong: Pong) -> None:
@@ -191,7 +198,7 @@ class RankClient:
         while True:
             self._send(Ping())
             # Counted, not timed: when this process stood still, the answers have not been read yet.
-            self._unanswered += 1
+            self._unanswered += self._listens
             await asyncio.sleep(_PING_SECONDS)
             hangs = self._unanswered >= self._most_unanswered
             if hangs or self._step_seconds > _LONGEST_STEP_SECONDS:

@@ -21,7 +21,7 @@ class MatrixSharing:
     def prepare(
         self, member: GroupMember, layers: Mapping[int, tuple[Slots, ...]], mailbox: Mailbox
     ) -> tuple[MatrixExchange, Callable[[], None]]:
-        """See `Sharing`: what the lost rank's cache held is computed again, so no request is lost with it."""
+        """See `Sharing`: what the lost rank's cache held is computed again, so no request is lost with a follower."""
         mailbox.meet()
         exchange = MatrixExchange(mailbox)
         blocks = exchange.least(self._num_blocks)

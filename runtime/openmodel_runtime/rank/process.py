@@ -179,6 +179,9 @@ def _tell_group(rank: StartedRank, group: Membership, item: Item, inbox: Inbox, 
             group.expect(-1)
         case Regroup():
             assert rank.regrouper is not None
+            if item.broken:
+                # Once more: a group that was ready when this was said may have been entered since.
+                group.abandon()
             group.prepare(item.epoch)
             rank.regrouper.begin(item, inbox.put_group, lambda epoch: _not_met(channel, epoch))
         case NextGroup():

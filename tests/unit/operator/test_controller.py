@@ -225,3 +225,24 @@ async def test_a_group_keeps_its_pods_when_fewer_could_not_hold_all_experts() ->
     await subject.reconcile(KEY)
     (group,) = [item for (kind, _), item in kube.objects.items() if kind == "StatefulSet"]
     assert group["spec"]["replicas"] == 2
+    kube.model["spec"] |= {"parallelism": {"expert": 1}, "suspend": True}
+    await subject.reconcile(KEY)
+    assert kube.ready() == ("False", "Suspended")
+    assert [kind for kind, _ in kube.objects if kind == "StatefulSet"] == []
+
+
+async def test_a_pod_that_knows_nothing_is_not_believed() -> None:
+    kube = DictionaryKube(parallelism={"expert": 2})
+
+    async def ask(address: str) -> GroupReport | None:
+        return a_report(experts=0) if address == "10.0.0.1" else a_report()
+
+    subject = controller(kube, Prover(), ask)
+    await subject.reconcile(KEY)
+    first = kube.run_pod(name="a")
+    second = kube.run_pod(name="b")
+    second["status"]["podIP"] = "10.0.0.2"
+    kube.pods = [first, second]
+    await subject.reconcile(KEY)
+    assert kube.model is not None
+    assert kube.model["status"]["plan"]["survives"] == {"processLoss": 2, "podLoss": 1}

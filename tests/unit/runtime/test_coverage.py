@@ -8,7 +8,7 @@ import pytest
 
 from groups import EXPERTS, LAYERS, covered, go_over, made, newest_number, none_made, pod, running
 from openmodel_runtime.group.coverage import Coverage, coverage
-from openmodel_runtime.group.epochs import initial_slots, next_epoch
+from openmodel_runtime.group.epochs import initial_slots, newest_epoch, next_epoch
 from openmodel_runtime.group.state import RankState, Seen
 from openmodel_runtime.parallel.balance import imbalance
 
@@ -70,6 +70,10 @@ def test_experts_are_exchanged_for_an_even_load_when_it_is_time_and_worth_it() -
     assert epoch is not None
     assert (epoch.ids, epoch.broken, covered(epoch)) == (["rank-0", "rank-1"], False, True)
     assert imbalance(epoch.layers(), hot) < 1.1
+    current = newest_epoch(pods)
+    assert current is not None
+    assert current.places() == epoch.places()
+    assert current.places() != made({**pods, 1: replace(pods[1], draining=True)}).places()
     after = go_over(pods, epoch)
     assert none_made(after)
     assert next_epoch(after, 0, 0, hot) is None
