@@ -143,7 +143,7 @@ def test_when_ranks_die_the_others_go_on_and_new_ones_come(
     until(lambda: len(servers[3].ranks()) == 3, "there are three ranks again")
     assert len(set(before) - set(servers[3].ranks())) == len(lost)
     # The new ones come to the group once they have loaded; before and after that answers are the same.
-    whole = f"3 ranks share the experts, here {servers[3].ranks()}"
+    whole = f"3 ranks share the model, here {servers[3].ranks()}"
     until(lambda: whole in servers[3].log.read_text(), "the new ones are in the group")
     for _ in range(3):
         calls = [stubs[3].ModelInfer.future(request(sampling=LONG)) for _ in range(4)]
