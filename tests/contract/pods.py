@@ -48,6 +48,17 @@ class Pods:
         self._open = ExitStack()
         self.pods: dict[int, RuntimeServer] = {}
 
+    @contextmanager
+    def running(self, *pods: int) -> Iterator[Pods]:
+        """These pods, ready; nothing is left of them after, and what they logged is told."""
+        try:
+            self.start(*pods)
+            self.wait_until_ready()
+            yield self
+        finally:
+            print(self.logs())
+            self.close()
+
     def start(self, *pods: int, size: int | None = None) -> None:
         """Starts pods; those that are there go on."""
         for pod in pods:

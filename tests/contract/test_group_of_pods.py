@@ -55,28 +55,16 @@ def expected(alone: RuntimeServer) -> str:
 @pytest.fixture(scope="module")
 def shared(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pods]:
     """A group of two pods for tests that leave it as whole as they found it."""
-    made = Pods(checkpoint, tmp_path_factory.mktemp("shared"), 2)
-    try:
-        made.start(0, 1)
-        made.wait_until_ready()
+    with Pods(checkpoint, tmp_path_factory.mktemp("shared"), 2).running(0, 1) as made:
         yield made
-    finally:
-        print(made.logs())
-        made.close()
 
 
 @pytest.fixture
 def pods(request: pytest.FixtureRequest, checkpoint: Path, tmp_path: Path) -> Iterator[Pods]:
     """A group of two pods, or of as many, with such flags, as the test says."""
     size, *flags = getattr(request, "param", (2,))
-    made = Pods(checkpoint, tmp_path, size, flags)
-    try:
-        made.start(*range(size))
-        made.wait_until_ready()
+    with Pods(checkpoint, tmp_path, size, flags).running(*range(size)) as made:
         yield made
-    finally:
-        print(made.logs())
-        made.close()
 
 
 class Streams:

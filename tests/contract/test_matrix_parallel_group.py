@@ -35,14 +35,8 @@ def server(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 @pytest.fixture(scope="module")
 def pods(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pods]:
     """A rank in each of two pods; tests leave both there."""
-    made = Pods(checkpoint, tmp_path_factory.mktemp("pods"), 2, shared="tensor")
-    try:
-        made.start(0, 1)
-        made.wait_until_ready()
+    with Pods(checkpoint, tmp_path_factory.mktemp("pods"), 2, shared="tensor").running(0, 1) as made:
         yield made
-    finally:
-        print(made.logs())
-        made.close()
 
 
 def test_an_answer_is_the_same_in_any_company(server: RuntimeServer) -> None:

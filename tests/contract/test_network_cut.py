@@ -29,14 +29,8 @@ def network() -> Iterator[Network]:
 @pytest.fixture
 def pods(network: Network, tmp_path: Path) -> Iterator[Pods]:
     """Three pods, each on a machine of its own."""
-    made = Pods(long_mixtral(tmp_path / "mixtral"), tmp_path, 3, network=network)
-    try:
-        made.start(0, 1, 2)
-        made.wait_until_ready()
+    with Pods(long_mixtral(tmp_path / "mixtral"), tmp_path, 3, network=network).running(0, 1, 2) as made:
         yield made
-    finally:
-        print(made.logs())
-        made.close()
 
 
 def test_the_greater_part_goes_on_and_the_rest_comes_back(pods: Pods, network: Network) -> None:

@@ -11,7 +11,6 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from threading import Event
-from typing import Any
 
 import grpc
 import pytest
@@ -20,6 +19,7 @@ from e2e.conftest import Operator, example
 from e2e.rank_processes import bytes_read, memory, ranks_of
 from kubectl import wait_until
 from model_client import stream
+from openmodel_operator.observed import is_ready
 from openmodel_protos import load_pb2, load_pb2_grpc
 from openmodel_runtime.checkpoint.tensor_files import tensor_entries
 from port_forward import port_forward
@@ -63,11 +63,6 @@ def group_of(operator: Operator, namespace: str, size: int, name: str = NAME) ->
         return {pod["metadata"]["name"]: pod["metadata"]["uid"] for pod in pods}
 
     return wait_until(f"{size} ready pods", look)
-
-
-def is_ready(pod: dict[str, Any]) -> bool:
-    conditions = pod.get("status", {}).get("conditions", [])
-    return any(item["type"] == "Ready" and item["status"] == "True" for item in conditions)
 
 
 def test_a_live_group_changes_its_size_and_loses_a_pod(
