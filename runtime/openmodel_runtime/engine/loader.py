@@ -30,7 +30,6 @@ from openmodel_runtime.parallel.matrix_shard import MatrixShard
 from openmodel_runtime.parallel.placement import Slots
 from openmodel_runtime.parallel.shard import experts_path, layer_of, parts_of_slots
 
-_LOADING_THREADS = 4
 # Tensors that some exporters write and no model here needs: they are computed from the configuration.
 _DERIVED = (".rotary_emb.inv_freq",)
 
@@ -87,11 +86,16 @@ def load_model(
 
 
 def load_experts(
-    source: CheckpointSource, hidden: int, experts: ExpertsConfig, numerics: Numerics, slots: Mapping[int, Slots]
+    source: CheckpointSource,
+    hidden: int,
+    experts: ExpertsConfig,
+    numerics: Numerics,
+    slots: Mapping[int, Slots],
+    threads: int,
 ) -> dict[int, Experts]:
     """Experts alone, of the layers where any are wanted, in the order in which they are named.
 
-    In several threads, as others wait for it: some read, some pack.
+    Each thread takes a layer at a time.
     """
     wanted = {layer: named for layer, named in sorted(slots.items()) if named}
     by_layer: dict[int, list[WeightPart]] = {layer: [] for layer in wanted}
@@ -106,7 +110,7 @@ def load_experts(
             pass
         return made
 
-    with ThreadPoolExecutor(_LOADING_THREADS) as pool:
+    with ThreadPoolExecutor(threads) as pool:
         return dict(zip(wanted, pool.map(load, wanted), strict=True))
 
 

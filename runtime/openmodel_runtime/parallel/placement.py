@@ -5,6 +5,7 @@ A group may have any size, and an expert any number of copies on different ranks
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -116,13 +117,18 @@ def _evolved(held: Sequence[Slots], experts: int, total: int, rooms: Sequence[in
 
 
 def _even_out(slots: list[list[int]], rooms: Sequence[int]) -> None:
-    """The fullest give to the emptiest that have room."""
+    """The fullest give to the emptiest that have room; of those that are as empty, to one that has less of theirs.
+
+    Ranks that come one after another then take from all of those that are there, and leave them even each time.
+    """
+    given: Counter[tuple[int, int]] = Counter()
     while True:
-        fullest = max(slots, key=len)
-        open_to_more = [rank for rank, room in zip(slots, rooms, strict=True) if len(rank) < room]
-        emptiest = min(open_to_more, key=len, default=fullest)
-        if len(fullest) - len(emptiest) <= 1:
+        fullest = max(range(len(slots)), key=lambda rank: len(slots[rank]))
+        open_to_more = [rank for rank, room in enumerate(rooms) if len(slots[rank]) < room]
+        emptiest = min(open_to_more, key=lambda rank: (len(slots[rank]), given[fullest, rank]), default=fullest)
+        if len(slots[fullest]) - len(slots[emptiest]) <= 1:
             return
-        given = next(expert for expert in reversed(fullest) if expert not in emptiest)
-        fullest.remove(given)
-        emptiest.append(given)
+        expert = next(expert for expert in reversed(slots[fullest]) if expert not in slots[emptiest])
+        slots[fullest].remove(expert)
+        slots[emptiest].append(expert)
+        given[fullest, emptiest] += 1

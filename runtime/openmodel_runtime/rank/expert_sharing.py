@@ -15,6 +15,8 @@ from openmodel_runtime.parallel.expert_load import ExpertLoad
 from openmodel_runtime.parallel.mailbox import Mailbox
 from openmodel_runtime.parallel.placement import Placement, Slots
 
+# Some read, some pack.
+_URGENT_THREADS = 4
 Packed = tuple[PackedWeight, PackedWeight]
 """Of a layer's experts: gate and up, down."""
 
@@ -35,23 +37,23 @@ class ExpertSharing:
         """Of all experts, as far as this rank has taken part."""
 
     def prepare(
-        self, member: GroupMember, layers: Mapping[int, tuple[Slots, ...]], mailbox: Mailbox
+        self, member: GroupMember, layers: Mapping[int, tuple[Slots, ...]], mailbox: Mailbox, *, urgent: bool
     ) -> tuple[GroupExchange, Callable[[], None]]:
         """See `Sharing`."""
         placement = Placement(member.size, layers)
         slots = placement.of_rank(member.rank)
-        packed = self._packed(slots)
+        packed = self._packed(slots, _URGENT_THREADS if urgent else 1)
         mailbox.meet()
         exchange = GroupExchange(mailbox, placement, self._experts.count, self.load)
         return exchange, lambda: self._enter(slots, packed)
 
-    def _packed(self, slots: Mapping[int, Slots]) -> dict[int, Packed]:
+    def _packed(self, slots: Mapping[int, Slots], threads: int) -> dict[int, Packed]:
         """The layers' experts in their new slots; those that are here are shared, the others read."""
         lacking = {
             layer: tuple(expert for expert in experts if expert not in self._slots[layer])
             for layer, experts in slots.items()
         }
-        read = load_experts(self._source, self._hidden, self._experts, self._numerics, lacking)
+        read = load_experts(self._source, self._hidden, self._experts, self._numerics, lacking, threads)
         return {
             layer: self._pick(layer, experts, lacking[layer], read.get(layer))
             for layer, experts in slots.items()

@@ -19,7 +19,7 @@ class MatrixSharing:
         self._restart = restart
 
     def prepare(
-        self, member: GroupMember, layers: Mapping[int, tuple[Slots, ...]], mailbox: Mailbox
+        self, member: GroupMember, layers: Mapping[int, tuple[Slots, ...]], mailbox: Mailbox, *, urgent: bool
     ) -> tuple[MatrixExchange, Callable[[], None]]:
         """See `Sharing`: what the lost rank's cache held is computed again, so no request is lost with a follower."""
         mailbox.meet()

@@ -27,7 +27,7 @@ class Sharing(Protocol):
     """What the ranks of a group share."""
 
     def prepare(
-        self, member: GroupMember, layers: Mapping[int, tuple[Slots, ...]], mailbox: Mailbox
+        self, member: GroupMember, layers: Mapping[int, tuple[Slots, ...]], mailbox: Mailbox, *, urgent: bool
     ) -> tuple[StepExchange, Callable[[], None]]:
         """Gets what this rank will have, and meets the others; GroupBroken when they do not come.
 
@@ -35,6 +35,7 @@ class Sharing(Protocol):
             member: this rank's place.
             layers: the experts of each rank, by routed layer.
             mailbox: where all meet.
+            urgent: nothing is served until this is done; else what is served comes first.
 
         Returns:
             How the rank steps with them, and what puts in place what it got.
@@ -75,7 +76,7 @@ class Regrouper:
             # Others are served meanwhile: this thread, and those that it starts, take what the engine leaves them.
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
         try:
-            exchange, enter = self._sharing.prepare(member, message.layers, mailbox)
+            exchange, enter = self._sharing.prepare(member, message.layers, mailbox, urgent=message.broken)
         except GroupBroken as error:
             _log.warning("the group of epoch %d did not come about: %s", member.epoch, error)
             time.sleep(_AGAIN_SECONDS)

@@ -79,6 +79,16 @@ def test_one_who_comes_takes_its_share_and_no_more_is_read(experts: int, ranks: 
         assert set(new) <= set(old)
 
 
+@given(st.integers(1, 16).map(lambda each: 4 * each))
+def test_of_those_who_come_one_after_another_nobody_makes_the_others_read(experts: int) -> None:
+    """Each of two has loaded its part of a group of four; whichever comes first finds the others even without it."""
+    before = plan_placement([0], experts, 2).layers[0]
+    four = evolve({0: [*before, (), ()]}, experts).layers[0]
+    for newcomer in four[2:]:
+        three = evolve({0: [*before, newcomer]}, experts).layers[0]
+        assert all(set(after) <= set(held) for held, after in zip(before, three[:2], strict=True))
+
+
 def test_copies_are_kept_while_there_is_room() -> None:
     before = plan_placement([0], 4, 4, redundant=4).layers[0]
     after = evolve({0: before[:3]}, 4, redundant=4).layers[0]
