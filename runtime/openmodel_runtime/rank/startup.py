@@ -51,11 +51,17 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 
 
-def _keep_freed_memory() -> None:
-    """Has glibc keep what a step frees for the next: giving it back and taking it anew costs more than small products.
+def _give_back_freed_memory() -> None:
+    """Has glibc give back what loading frees: a weight and its packed form differ in size, and would leave gaps.
 
     Another C library goes on as it does.
     """
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 1 << 20)
+
+
+def _keep_freed_memory() -> None:
+    """Has it keep what a step frees for the next: giving it back and taking it anew costs more than small products."""
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
         libc.mallopt(_M_MMAP_THRESHOLD, 32 << 20)
@@ -82,7 +88,7 @@ def start_rank(start: Start, weights_read: Callable[[], Fit] = lambda: Fit(ranks
         weights_read: is called when the weights are in, and says how to divide what is left of the memory.
     """
     began = time.monotonic()
-    _keep_freed_memory()
+    _give_back_freed_memory()
     folder, settings = Path(start.model_path), start.engine
     raw = read_json(folder / "config.json")
     config = read_model_config(ConfigFields(raw))
@@ -93,6 +99,7 @@ def start_rank(start: Start, weights_read: Callable[[], Fit] = lambda: Fit(ranks
     shard = _shard(start.share, config)
     slots = None if start.share is None or shard else _slots(start.share, config)
     loaded = load_model(folder, config, numerics, slots, shard)
+    _keep_freed_memory()
     config = loaded.model.config
     experts = expert_memory(start.share, config, loaded.model, slots)
     limits, bill, room = step_limits(settings, weights_read(), config, kernels, dtype.itemsize, max_model_len, experts)
