@@ -13,7 +13,7 @@ import pytest
 from kubectl import Kubectl
 
 # Before any test imports them: what they assert is told as what tests assert is.
-pytest.register_assert_rewrite("contract.runtime_server", "contract.infer_requests")
+pytest.register_assert_rewrite("kube_double", "contract.runtime_server", "contract.infer_requests")
 
 ROOT = Path(__file__).resolve().parents[1]
 # The cluster's run folder goes with the cluster, so this mark says who started the one that is there.

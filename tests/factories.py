@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from openmodel_operator import names
 from openmodel_operator.desired.identity import Identity
 from openmodel_operator.group_report import GroupReport
+from openmodel_operator.inspection import read_summary
+from openmodel_operator.memory_plan import MemoryPlan
+from openmodel_operator.model_plan import plan_model
 from openmodel_operator.observed import Observed, Proof, proof_key
+from openmodel_operator.outlook import Known
 from openmodel_operator.rollout import ActionPlan
 from openmodel_operator.spec import OpenModelSpec, parse_spec
 
@@ -70,6 +75,47 @@ def a_pod(
         },
         "status": status,
     }
+
+
+def a_summary(**fields: Any) -> str:
+    """What an inspection tells of a mixture of eight experts, of 692 million parameters."""
+    shape = {
+        "replicated": 55027008,
+        "exact": 173376,
+        "embeddings": 28311552,
+        "attention": 26542080,
+        "expert": 2654208,
+        "experts": 8,
+        "routed_layers": 30,
+        "experts_per_token": 2,
+        "hidden_size": 576,
+        "vocab_size": 49152,
+        "cached_per_token": 11520,
+        "kv_heads": 3,
+        "step_per_token": 7360,
+        "stored_bytes": 2.0,
+        "stored_expert_bytes": 2.0,
+    }
+    told = {
+        "version": 1,
+        "architecture": "MixtralForCausalLM",
+        "dtype": "bfloat16",
+        "license": "apache-2.0",
+        "parameters": 692036928,
+        "active_parameters": 214279488,
+        "max_model_len": 8192,
+        "prompt_tokens_on_cpu": 1024,
+        "shape": shape,
+    }
+    return json.dumps({**told, **fields})
+
+
+def an_outlook(spec: OpenModelSpec) -> Known:
+    """Of the mixture."""
+    inspection = read_summary(a_summary())
+    planned = plan_model(spec, inspection)
+    assert isinstance(planned, MemoryPlan), planned
+    return Known(inspection, planned)
 
 
 def a_report(**fields: Any) -> GroupReport:

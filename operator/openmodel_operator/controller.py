@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -19,14 +19,18 @@ from openmodel_operator.desired.identity import Identity
 from openmodel_operator.events import transition_event
 from openmodel_operator.group_report import GroupReport
 from openmodel_operator.group_status import refused_shrink
+from openmodel_operator.inspecting import Inspecting
+from openmodel_operator.inspector import Inspector
 from openmodel_operator.kube import Kube, KubeError
 from openmodel_operator.observed import Observed, Proof, is_ready, proof_key
+from openmodel_operator.outlook import Blocked, Known, Outlook
 from openmodel_operator.plan import plan_group
+from openmodel_operator.plan_check import actual_over_planned
 from openmodel_operator.reasons import Reason
 from openmodel_operator.rollout import ActionPlan, plan_actions
 from openmodel_operator.settings import Settings
 from openmodel_operator.spec import Manifest, OpenModelSpec, SpecError, parse_spec
-from openmodel_operator.status import Blocked, blocked_status, model_status
+from openmodel_operator.status import blocked_status, inspecting_status, model_status
 from openmodel_operator.status_patch import status_patch
 
 _log = logging.getLogger(__name__)
@@ -46,7 +50,10 @@ class Controller:
         self._settings = settings
         self._prove = prove
         self._ask_group = ask_group
+        self._inspector = Inspector(kube, settings.runtime_image)
         self._proofs: dict[ModelKey, dict[str, Proof]] = {}
+        self.plan_ratios: dict[ModelKey, dict[str, float]] = {}
+        """What ranks have by what was planned, by category of memory."""
 
     async def reconcile(self, key: ModelKey) -> None:
         """One look; KubeError when the API server is away, which is a reason to look again."""
@@ -54,9 +61,15 @@ class Controller:
         if model is None or "deletionTimestamp" in model["metadata"]:
             # Owner references do the cleaning.
             self._proofs.pop(key, None)
+            self._inspector.forget(*key)
+            self.plan_ratios.pop(key, None)
             return
         status = await self._step(key, model)
         await self._tell(model, status)
+
+    def waiting_for(self, inspection: str) -> set[ModelKey]:
+        """Models that wait for this inspection of a checkpoint."""
+        return self._inspector.waiting_for(inspection)
 
     async def _step(self, key: ModelKey, model: Manifest) -> Manifest:
         metadata = model["metadata"]
@@ -66,15 +79,27 @@ class Controller:
         spec = _admit(model["spec"])
         if isinstance(spec, Blocked):
             return blocked_status(before, generation, spec, _now())
+        outlook = await self._inspector.outlook(identity, spec)
         plan = plan_group(spec)
         actions = plan_actions(identity, spec, plan, observed, self._settings.runtime_image)
+        if not isinstance(outlook, Known) and not spec.suspend and actions.serving != actions.revision:
+            # Nothing is asked of the cluster for a revision that may not fit.
+            if isinstance(outlook, Inspecting):
+                return inspecting_status(before, generation, outlook, _now())
+            return blocked_status(before, generation, outlook, _now())
         shrink = refused_shrink(plan, observed.reports_of(actions.revision)) if actions.groups else None
         if shrink is not None:
             return blocked_status(before, generation, Blocked(Reason.INSUFFICIENT_MEMORY, shrink, False), _now())
         blocked = await self._execute(identity, actions, observed)
         if blocked is not None:
             return blocked_status(before, generation, blocked, _now())
-        return model_status(identity, spec, plan, actions, observed, before, generation, _now())
+        self._check_plan(key, spec, outlook, observed.proven_facts(actions.revision))
+        return model_status(identity, spec, plan, actions, observed, outlook, before, generation, _now())
+
+    def _check_plan(self, key: ModelKey, spec: OpenModelSpec, outlook: Outlook, facts: Mapping[str, str]) -> None:
+        if isinstance(outlook, Known) and facts:
+            known = spec.memory_bytes is not None
+            self.plan_ratios[key] = actual_over_planned(outlook.memory.bill, facts, memory_known=known)
 
     async def _observe(self, key: ModelKey, identity: Identity) -> Observed:
         namespace, labels = identity.namespace, identity.selector()

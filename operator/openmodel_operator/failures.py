@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from openmodel_operator import names
-from openmodel_operator.desired.pod import image_repository
+from openmodel_operator.desired.source import image_repository
 from openmodel_operator.reasons import Reason
 from openmodel_operator.spec import Manifest
 

@@ -21,6 +21,7 @@ _PLURALS = {
     "StatefulSet": "statefulsets",
     "Service": "services",
     "Pod": "pods",
+    "Job": "jobs",
     "ConfigMap": "configmaps",
     "NetworkPolicy": "networkpolicies",
     "PodDisruptionBudget": "poddisruptionbudgets",
@@ -85,11 +86,11 @@ class Kube:
         # Items of a list carry neither kind nor version.
         return [{"apiVersion": api_version, "kind": kind, **item} for item in answer["items"]]
 
-    async def apply(self, manifest: Manifest) -> Manifest:
-        """Server-side apply under our field manager."""
+    async def apply(self, manifest: Manifest, manager: str = names.FIELD_MANAGER) -> Manifest:
+        """Server-side apply under our field manager, or another name of ours."""
         metadata = manifest["metadata"]
         path = _path(manifest["apiVersion"], manifest["kind"], metadata["namespace"], metadata["name"])
-        query = {"fieldManager": names.FIELD_MANAGER, "force": "true"}
+        query = {"fieldManager": manager, "force": "true"}
         return await self._request("PATCH", path, query=query, body=manifest, content=_APPLY)
 
     async def delete(self, manifest: Manifest) -> None:

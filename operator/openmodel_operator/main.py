@@ -37,6 +37,7 @@ class Operator:
         self._kube = kube
         self._metrics = metrics
         self._controller = Controller(kube, settings, prove, ask_group)
+        metrics.watch_plans(lambda: self._controller.plan_ratios)
         self._queue: WorkQueue[ModelKey] = WorkQueue(self._look, _WORKERS)
         self._resynced = time.monotonic()
 
@@ -97,6 +98,11 @@ class Operator:
         def model_event(namespace: str | None, name: str | None, **_: Any) -> None:
             if namespace and name:
                 self._queue.add((namespace, name))
+
+        @kopf.on.event("", "v1", "pods", labels={names.INSPECTION_LABEL: kopf.PRESENT}, id="fetch", registry=registry)
+        def inspection_event(labels: Any, **_: Any) -> None:
+            for key in self._controller.waiting_for(labels[names.INSPECTION_LABEL]):
+                self._queue.add(key)
 
         for group, version, plural in _CHILDREN:
             self._enqueue_owner(registry, group, version, plural)

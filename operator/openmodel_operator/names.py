@@ -18,12 +18,17 @@ REVISION_LABEL = f"{GROUP}/revision"
 GROUP_INDEX_LABEL = f"{GROUP}/group"
 POD_INDEX_LABEL = "apps.kubernetes.io/pod-index"
 
+INSPECTION_LABEL = f"{GROUP}/inspection"
+"""Of what finds out what a checkpoint is; the value is a hash of the source and of who looks."""
+
 NO_REVISION = "none"
 """Value of the Service's revision before any revision was proven: it selects no pod."""
 
 RUNTIME_CONTAINER = "runtime"
 MODEL_VOLUME = "model"
 MODEL_PATH = "/model"
+FETCH_CONTAINER = "fetch"
+INSPECTION_SUMMARY = "summary.json"
 GROUP_VOLUME = "group"
 GROUP_PATH = "/etc/openmodel/group"
 GROUP_SETTINGS = "settings.json"

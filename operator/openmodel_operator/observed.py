@@ -71,6 +71,11 @@ class Observed:
         """Groups of a revision whose first pod is ready and answered a real inference."""
         return sum(1 for pod in self.pods_of(revision) if is_ready(pod) and self._proven(pod))
 
+    def proven_facts(self, revision: str) -> Mapping[str, str]:
+        """What the first proven pod of a revision says that it loaded; {} when there is none."""
+        proven = (self.proofs[proof_key(pod)] for pod in self.pods_of(revision) if is_ready(pod) and self._proven(pod))
+        return next((proof.facts for proof in proven), {})
+
     def reports_of(self, revision: str) -> dict[str, GroupReport]:
         """What the groups of a revision say, by name."""
         names_of = {_name(item) for item in self.config_maps if _labels(item).get(names.REVISION_LABEL) == revision}

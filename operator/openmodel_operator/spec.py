@@ -69,6 +69,8 @@ class OpenModelSpec:
     threads: int
     """Threads of a rank: its share of the pod's cpu request, at least 1."""
     resources: Manifest
+    memory_bytes: int | None
+    """That a pod may use; None where `resources.limits` does not say."""
     replicas: int
     drain_seconds: int
     suspend: bool
@@ -104,11 +106,17 @@ def parse_spec(spec: Mapping[str, Any]) -> OpenModelSpec:
         redundant_experts=int(parallelism.get("redundantExperts", 0)),
         threads=max(1, math.floor(parse_quantity("spec.resources.requests.cpu", cpu) / ranks_per_pod)),
         resources=resources,
+        memory_bytes=_memory(resources),
         replicas=int(spec.get("replicas", 1)),
         drain_seconds=int(spec.get("rollout", {}).get("drainSeconds", 120)),
         suspend=bool(spec.get("suspend", False)),
         pod_template=_pod_template(spec.get("podTemplate", {})),
     )
+
+
+def _memory(resources: Mapping[str, Any]) -> int | None:
+    limit = resources.get("limits", {}).get("memory")
+    return None if limit is None else int(parse_quantity("spec.resources.limits.memory", limit))
 
 
 def group_ranks(parallelism: Mapping[str, Any]) -> int:

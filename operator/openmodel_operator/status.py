@@ -7,7 +7,6 @@ serving group; `Stalled` says that only a change by the user helps.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -23,34 +22,55 @@ from openmodel_operator.group_status import (
     lacking_experts,
     survives,
 )
+from openmodel_operator.inspecting import Inspecting
 from openmodel_operator.observed import Observed, is_ready, proof_key
+from openmodel_operator.outlook import Blocked, Known, Outlook
 from openmodel_operator.plan import GroupPlan
+from openmodel_operator.plan_status import PlannedVerdict, model_facts, plan_status, planned_verdict
 from openmodel_operator.reasons import ConditionType, Reason
 from openmodel_operator.rollout import ActionPlan
 from openmodel_operator.spec import Manifest, OpenModelSpec, effective_values
 
 
-@dataclass(frozen=True, slots=True)
-class Blocked:
-    """Why nothing was built for this spec; what serves keeps serving."""
-
-    reason: Reason
-    message: str
-    planned: bool
-    """False: the spec itself can not be planned; True: something else is in the way."""
-
-
 def blocked_status(before: Mapping[str, Any], generation: int, blocked: Blocked, now: datetime) -> Manifest:
-    """Status of an OpenModel whose spec was refused: the rest of the old status stands."""
+    """Status of an OpenModel for whose spec nothing is built: what an earlier spec brought about stands."""
     verdicts = _verdicts(
         ready=(False, blocked.reason, blocked.message),
-        stalled=(True, blocked.reason, blocked.message),
+        stalled=(True, blocked.reason, blocked.message) if blocked.terminal else None,
         planned=(True, Reason.PLAN_MADE, "planned") if blocked.planned else (False, blocked.reason, blocked.message),
         loaded=None,
         covered=coverage_verdict({}, serving=False),
+        reconciling=blocked.message,
     )
+    status = _status_that_stands(before, generation, verdicts, now)
+    if blocked.inspection is not None:
+        status["model"] = {**before.get("model", {}), **model_facts(blocked.inspection)}
+    return status | _told_failure(blocked.failure, before, now)
+
+
+def inspecting_status(before: Mapping[str, Any], generation: int, looked: Inspecting, now: datetime) -> Manifest:
+    """Status of an OpenModel whose checkpoint is being inspected for the first time, or again."""
+    failure = looked.failure
+    if failure is None and before.get("observedGeneration") == generation and _is_stalled(before):
+        # It is tried again, with no news yet.
+        return dict(before)
+    what = (Reason.INSPECTING, looked.message) if failure is None else (failure.reason, failure.message)
+    verdicts = _verdicts(
+        ready=(False, *what),
+        stalled=(True, *what) if failure is not None and failure.terminal else None,
+        planned=(None, Reason.INSPECTING, looked.message),
+        loaded=None,
+        covered=coverage_verdict({}, serving=False),
+        reconciling=looked.message,
+    )
+    return _status_that_stands(before, generation, verdicts, now) | _told_failure(failure, before, now)
+
+
+def _status_that_stands(
+    before: Mapping[str, Any], generation: int, verdicts: Sequence[Verdict], now: datetime
+) -> Manifest:
+    """The old status with new conditions, but for those about what serves."""
     conditions = merge_conditions(before.get("conditions", []), verdicts, generation, timestamp(now))
-    # What an earlier spec brought about still stands.
     kept = {item["type"]: item for item in before.get("conditions", []) if item["type"] in _ABOUT_WHAT_SERVES}
     return {
         **before,
@@ -59,12 +79,18 @@ def blocked_status(before: Mapping[str, Any], generation: int, blocked: Blocked,
     }
 
 
+def _is_stalled(status: Mapping[str, Any]) -> bool:
+    found = [item["status"] for item in status.get("conditions", []) if item["type"] == ConditionType.STALLED]
+    return found == ["True"]
+
+
 def model_status(
     identity: Identity,
     spec: OpenModelSpec,
     plan: GroupPlan,
     actions: ActionPlan,
     observed: Observed,
+    outlook: Outlook,
     before: Mapping[str, Any],
     generation: int,
     now: datetime,
@@ -79,7 +105,7 @@ def model_status(
     verdicts = _verdicts(
         ready=ready,
         stalled=(True, stalled.reason, stalled.message) if stalled else None,
-        planned=(True, Reason.PLAN_MADE, plan.reason),
+        planned=planned_verdict(plan, outlook),
         loaded=_loaded(actions, proven),
         covered=coverage_verdict(reports, serving=ready[0]),
         settled=ready[0] and _settled(spec, actions, observed, proven),
@@ -89,7 +115,7 @@ def model_status(
         "observedGeneration": generation,
         "effective": effective_values(spec),
         "conditions": merge_conditions(before.get("conditions", []), verdicts, generation, timestamp(now)),
-        "plan": {"ranks": plan.ranks, "podsPerReplica": plan.pods, "reason": plan.reason, **survives(reports)},
+        "plan": {**plan_status(plan, outlook), **survives(reports)},
         "replicas": len(observed.stateful_sets),
         "readyReplicas": observed.proven_groups(actions.serving),
         "selector": _selector(identity, actions.serving),
@@ -101,11 +127,9 @@ def model_status(
         },
     }
     status |= _model_facts(before, observed, pods) | experts_status(before, reports)
-    if failure is not None:
-        status["lastFailure"] = _last_failure(failure, before, now)
-    elif "lastFailure" in before:
-        status["lastFailure"] = before["lastFailure"]
-    return status
+    if isinstance(outlook, Known):
+        status["model"] = {**status.get("model", {}), **model_facts(outlook.inspection)}
+    return status | _told_failure(failure, before, now)
 
 
 _Verdict = tuple[bool, Reason, str]
@@ -155,7 +179,7 @@ def _verdicts(
     *,
     ready: _Verdict,
     stalled: _Verdict | None,
-    planned: _Verdict,
+    planned: PlannedVerdict,
     loaded: _Verdict | None,
     covered: CoverageVerdict,
     settled: bool = False,
@@ -224,6 +248,13 @@ def _cold_start(pod: Manifest, first_token: float) -> Manifest:
 
 def _parse(text: str) -> datetime:
     return datetime.fromisoformat(text.replace("Z", "+00:00"))
+
+
+def _told_failure(failure: Failure | None, before: Mapping[str, Any], now: datetime) -> Manifest:
+    """`lastFailure`, which stands until there is another."""
+    if failure is None:
+        return {"lastFailure": before["lastFailure"]} if "lastFailure" in before else {}
+    return {"lastFailure": _last_failure(failure, before, now)}
 
 
 def _last_failure(failure: Failure, before: Mapping[str, Any], now: datetime) -> Manifest:

@@ -15,6 +15,7 @@ from openmodel_runtime.checkpoint.model_config import ModelConfig
 from openmodel_runtime.models.causal_lm import CausalLM
 from openmodel_runtime.models.layers import Numerics
 from openmodel_runtime.models.registry import weight_parts
+from openmodel_runtime.parallel.matrix_shard import MatrixShard
 from openmodel_runtime.parallel.placement import Slots, plan_placement
 from openmodel_runtime.parallel.shard import parts_of_slots
 
@@ -50,6 +51,18 @@ def test_what_the_fullest_rank_holds_is_what_the_planner_says(name: str, ranks: 
     held = max(map(numbers_of, (held_weights(config, placement.of_rank(rank)) for rank in range(ranks))))
     asked = replace(request(ranks, 2.0, 1), redundant_experts=redundant)
     assert 2 * held == pytest.approx(weights_per_rank(shape_of(config), asked, ranks), rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ["Llama-2-7b", "Llama-3.1-8B", "Qwen2-7B"])
+@pytest.mark.parametrize("ranks", [2, 3, 4])
+def test_what_a_rank_has_of_each_matrix_is_what_the_planner_says(name: str, ranks: int) -> None:
+    config = config_of(name)
+    held = max(
+        numbers_of(CausalLM(MatrixShard(rank, ranks).config(config), Numerics(ReferenceKernels(), torch.bfloat16)))
+        for rank in range(ranks)
+    )
+    asked = replace(request(ranks, 2.0, 1), tensor=True)
+    assert 2 * held == pytest.approx(weights_per_rank(shape_of(config), asked, ranks), rel=1e-3)
 
 
 @pytest.mark.parametrize("name", ["Mixtral-8x7B", "Grok-1", "gpt-oss-120b", "DeepSeek-V3"])

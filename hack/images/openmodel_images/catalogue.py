@@ -25,6 +25,7 @@ PROGRAMS: dict[str, tuple[str, ...]] = {
     "runtime": (
         "runtime/openmodel_runtime",
         "runtime/openmodel_kernels",
+        "runtime/openmodel_fetch",
         "protos/openmodel_protos",
     ),
 }

@@ -32,8 +32,11 @@ class Identity:
         """Labels that find all pods of the model."""
         return {names.MODEL_LABEL: self.name}
 
-    def metadata(self, name: str, labels: dict[str, str]) -> Manifest:
-        """Metadata of a child; the owner reference makes deletion cascade."""
+    def metadata(self, name: str, labels: dict[str, str], *, controller: bool = True) -> Manifest:
+        """Metadata of a child; the owner reference makes deletion cascade.
+
+        `controller`: it is this model's alone.
+        """
         return {
             "name": name,
             "namespace": self.namespace,
@@ -44,8 +47,8 @@ class Identity:
                     "kind": names.KIND,
                     "name": self.name,
                     "uid": self.uid,
-                    "controller": True,
-                    "blockOwnerDeletion": True,
+                    "controller": controller,
+                    "blockOwnerDeletion": controller,
                 }
             ],
         }

@@ -5,6 +5,8 @@ from __future__ import annotations
 from openmodel_operator import names
 from openmodel_operator.desired.identity import Identity, group_name
 from openmodel_operator.desired.merge import merge
+from openmodel_operator.desired.security import CONTAINER_SECURITY, POD_SECURITY
+from openmodel_operator.desired.source import model_mount, model_volume
 from openmodel_operator.spec import Manifest, OpenModelSpec
 
 # A pod that ends still takes calls for this long: every node's proxy hears of its end a moment after the pod does.
@@ -25,19 +27,11 @@ def pod_template(identity: Identity, spec: OpenModelSpec, image: str) -> Manifes
     template = {
         "metadata": {"labels": identity.labels()},
         "spec": {
-            "automountServiceAccountToken": False,
-            "enableServiceLinks": False,
+            **POD_SECURITY,
             "terminationGracePeriodSeconds": spec.drain_seconds + _SETTLE_SECONDS + _STOP_MARGIN_SECONDS,
-            "securityContext": {
-                "runAsNonRoot": True,
-                "runAsUser": 65532,
-                "runAsGroup": 65532,
-                "fsGroup": 65532,
-                "seccompProfile": {"type": "RuntimeDefault"},
-            },
             "containers": [_container(identity, spec, image)],
             "volumes": [
-                {"name": names.MODEL_VOLUME, **model_volume(spec)},
+                model_volume(spec),
                 {"name": "tmp", "emptyDir": {}},
                 {"name": "shm", "emptyDir": {"medium": "Memory"}},
                 *([{"name": names.GROUP_VOLUME, "configMap": {"name": ""}}] if spec.grouped else []),
@@ -69,32 +63,7 @@ def is_grouped(template: Manifest) -> bool:
     return any(volume["name"] == names.GROUP_VOLUME for volume in template["spec"].get("volumes", []))
 
 
-def model_volume(spec: OpenModelSpec) -> Manifest:
-    """Where the checkpoint comes from: an image volume or a claim, mounted read-only."""
-    scheme, _, rest = spec.source.partition("://")
-    if scheme == "oci":
-        reference = f"{image_repository(rest)}@{spec.revision}" if spec.revision else rest
-        return {"image": {"reference": reference}}
-    claim = rest.partition("/")[0]
-    return {"persistentVolumeClaim": {"claimName": claim, "readOnly": True}}
-
-
-def model_sub_path(spec: OpenModelSpec) -> str:
-    """The folder within the volume; "" is its root."""
-    scheme, _, rest = spec.source.partition("://")
-    return rest.partition("/")[2].strip("/") if scheme == "pvc" else ""
-
-
-def image_repository(reference: str) -> str:
-    """An image reference without its tag and digest."""
-    head, slash, last = reference.partition("@")[0].rpartition("/")
-    return head + slash + last.partition(":")[0]
-
-
 def _container(identity: Identity, spec: OpenModelSpec, image: str) -> Manifest:
-    mount = {"name": names.MODEL_VOLUME, "mountPath": names.MODEL_PATH, "readOnly": True}
-    if sub_path := model_sub_path(spec):
-        mount["subPath"] = sub_path
     return {
         "name": names.RUNTIME_CONTAINER,
         "image": image,
@@ -107,13 +76,9 @@ def _container(identity: Identity, spec: OpenModelSpec, image: str) -> Manifest:
             *([{"name": "peer", "containerPort": names.PEER_PORT}] if spec.grouped else []),
         ],
         "resources": spec.resources,
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
+        "securityContext": CONTAINER_SECURITY,
         "volumeMounts": [
-            mount,
+            model_mount(spec),
             {"name": "tmp", "mountPath": "/tmp"},
             {"name": "shm", "mountPath": "/dev/shm"},
             *([{"name": names.GROUP_VOLUME, "mountPath": names.GROUP_PATH, "readOnly": True}] if spec.grouped else []),

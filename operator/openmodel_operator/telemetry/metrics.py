@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from wsgiref.simple_server import WSGIServer
 
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
+from opentelemetry.metrics import CallbackOptions, Observation
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.resources import Resource
 from prometheus_client import CollectorRegistry, start_http_server
 
 from openmodel_operator.telemetry import names
+
+PlanRatios = Mapping[tuple[str, str], Mapping[str, float]]
+"""Of models by namespace and name: what ranks have by what was planned, by category of memory."""
 
 
 class OperatorMetrics:
@@ -24,7 +28,7 @@ class OperatorMetrics:
             metric_readers=[PrometheusMetricReader(registry=self._registry)],
             resource=Resource.create({"service.name": "openmodel-operator"}),
         )
-        meter = provider.get_meter("openmodel_operator")
+        self._meter = meter = provider.get_meter("openmodel_operator")
         self._duration = meter.create_histogram(
             names.RECONCILE_DURATION,
             unit="s",
@@ -36,6 +40,17 @@ class OperatorMetrics:
         """Starts the exposition in a thread of its own."""
         server, _ = start_http_server(port, addr=host, registry=self._registry)
         return server
+
+    def watch_plans(self, ratios: Callable[[], PlanRatios]) -> None:
+        """Has the ratios told, whenever somebody asks for the metrics."""
+
+        def observe(_: CallbackOptions) -> Iterable[Observation]:
+            for (namespace, model), by_category in list(ratios().items()):
+                for category, ratio in by_category.items():
+                    attributes = {names.NAMESPACE: namespace, names.MODEL: model, names.CATEGORY: category}
+                    yield Observation(ratio, attributes)
+
+        self._meter.create_observable_gauge(names.PLAN_ACTUAL_RATIO, [observe], unit="1")
 
     @contextmanager
     def reconcile(self) -> Iterator[None]:

@@ -71,7 +71,7 @@ def load_model(
         shard: what it has of each matrix; None is all.
     """
     source = CheckpointSource(tensor_entries(folder), weight_parts(config))
-    _check_names(config, source)
+    check_names(config, source)
     held = None if slots is None else {layer: len(experts) for layer, experts in slots.items()}
     model = CausalLM(config if shard is None else shard.config(config), numerics, held)
     parts = source.parts if slots is None else list(parts_of_slots(source.parts, slots))
@@ -175,7 +175,8 @@ def _idle_expert_parameters(sizes: dict[str, int], config: ModelConfig) -> int:
     return experts * (config.experts.count - config.experts.per_token) // config.experts.count
 
 
-def _check_names(config: ModelConfig, source: CheckpointSource) -> None:
+def check_names(config: ModelConfig, source: CheckpointSource) -> None:
+    """CheckpointError when the checkpoint lacks a tensor that the model needs, or has one that it does not."""
     entries = source.entries
     wanted = {name for part in source.parts for name in part.names}
     missing = sorted(wanted - entries.keys())

@@ -46,6 +46,11 @@ def expert_memory(
     return ExpertMemory(count, held, in_all * len(slots) // max(1, copies), wanted)
 
 
+def cpu_prompt_tokens(config: ModelConfig) -> int:
+    """Tokens of prompts that a step on a CPU takes at most."""
+    return _CPU_MIXTURE_PROMPT_TOKENS if config.experts else _CPU_PROMPT_TOKENS
+
+
 def step_limits(
     settings: EngineConfig,
     fit: Fit,
@@ -59,7 +64,7 @@ def step_limits(
     on_cpu = kernels.device.type == "cpu"
     prompt_tokens = settings.max_num_batched_tokens
     if on_cpu:
-        prompt_tokens = min(prompt_tokens, _CPU_MIXTURE_PROMPT_TOKENS if config.experts else _CPU_PROMPT_TOKENS)
+        prompt_tokens = min(prompt_tokens, cpu_prompt_tokens(config))
     rows = min(settings.max_num_batched_tokens, prompt_tokens + settings.max_num_seqs)
     activations = activation_bytes(config, rows, settings.max_num_seqs, element_bytes)
     block_bytes = kernels.block_tokens * config.kv_bytes_per_token(element_bytes)

@@ -125,6 +125,12 @@ class Loaded(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     weight_bytes: int
     billed_bytes: int
     """What the memory bill comes to: held after loading, activations, failover, cache."""
+    activation_bytes: int = 0
+    """Of the bill: the most that a step needs."""
+    failover_bytes: int = 0
+    """Of the bill: room for experts of ranks that are lost."""
+    kv_cache_bytes: int = 0
+    """Of the bill: the cache."""
     vocab_size: int
     """Token ids are less than this."""
     max_model_len: int

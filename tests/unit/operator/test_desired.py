@@ -6,7 +6,8 @@ from factories import IDENTITY, IMAGE, a_spec
 from openmodel_operator import names
 from openmodel_operator.desired.identity import content_hash
 from openmodel_operator.desired.merge import merge
-from openmodel_operator.desired.pod import model_sub_path, model_volume, pod_template, with_revision
+from openmodel_operator.desired.pod import pod_template, with_revision
+from openmodel_operator.desired.source import model_mount, model_volume
 
 
 def test_merge_goes_by_key_and_by_name() -> None:
@@ -33,12 +34,12 @@ def test_merge_goes_by_key_and_by_name() -> None:
     ],
 )
 def test_the_checkpoint_is_mounted(model: dict[str, str], volume: dict[str, object]) -> None:
-    assert model_volume(a_spec(model=model)) == volume
+    assert model_volume(a_spec(model=model)) == {"name": "model", **volume}
 
 
 def test_a_claims_path_is_a_sub_path() -> None:
-    assert model_sub_path(a_spec(model={"source": "pvc://claim/some/path"})) == "some/path"
-    assert model_sub_path(a_spec(model={"source": "pvc://claim"})) == ""
+    assert model_mount(a_spec(model={"source": "pvc://claim/some/path"}))["subPath"] == "some/path"
+    assert "subPath" not in model_mount(a_spec(model={"source": "pvc://claim"}))
 
 
 def test_the_revision_changes_with_the_pods_and_with_nothing_else() -> None:

@@ -29,6 +29,7 @@ MIXTURE = ModelShape(
     hidden_size=4096,
     vocab_size=32000,
     cached_per_token=65536,
+    kv_heads=8,
     step_per_token=60000,
 )
 DENSE = replace(MIXTURE, replicated=7_000_000_000, expert=0, experts=0, routed_layers=0, experts_per_token=0)
@@ -139,4 +140,4 @@ def test_a_shorter_length_is_named() -> None:
 
 @pytest.mark.parametrize("memory", [1, 4, 10])
 def test_a_dense_model_names_no_experts(memory: int) -> None:
-    assert "parallelism" not in does_not(DENSE, replace(REQUEST, ranks=1, memory_bytes=memory * GIB)).reason
+    assert "parallelism.expert" not in does_not(DENSE, replace(REQUEST, ranks=1, memory_bytes=memory * GIB)).reason

@@ -3,14 +3,17 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from factories import IDENTITY, IMAGE, a_pod, a_spec, observed_after
+from factories import IDENTITY, IMAGE, a_pod, a_spec, an_outlook, observed_after
 from openmodel_operator.events import transition_event
+from openmodel_operator.failures import Failure
+from openmodel_operator.inspecting import Inspecting
 from openmodel_operator.observed import Observed
+from openmodel_operator.outlook import Blocked
 from openmodel_operator.plan import plan_group
 from openmodel_operator.reasons import ConditionType, Reason
 from openmodel_operator.rollout import plan_actions
 from openmodel_operator.spec import OpenModelSpec
-from openmodel_operator.status import Blocked, blocked_status, model_status
+from openmodel_operator.status import blocked_status, inspecting_status, model_status
 from openmodel_operator.status_patch import status_patch
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -22,7 +25,7 @@ def status(
 ) -> dict[str, Any]:
     plan = plan_group(spec)
     actions = plan_actions(IDENTITY, spec, plan, observed, IMAGE)
-    return model_status(IDENTITY, spec, plan, actions, observed, before or {}, 3, now)
+    return model_status(IDENTITY, spec, plan, actions, observed, an_outlook(spec), before or {}, 3, now)
 
 
 def started(spec: OpenModelSpec, *pods: dict[str, Any], proven: bool = True) -> Observed:
@@ -140,3 +143,38 @@ def test_an_event_tells_of_each_change_of_ready() -> None:
     event = transition_event(model, after, stalled, NOW)
     assert event is not None
     assert event["type"] == "Warning"
+
+
+def test_the_bill_of_a_rank_stands_in_the_plan() -> None:
+    spec = a_spec(parallelism={"expert": 4}, resources={"limits": {"memory": "4Gi"}})
+    result = status(spec, started(spec, a_pod("?")))
+    plan = result["plan"]
+    assert sum(plan["bytesPerRank"].values()) == 4 << 30
+    assert plan["kvCacheTokens"] > 0
+    assert plan["survives"] == {"processLoss": 1, "podLoss": 1}
+    assert result["model"]["architecture"] == "MixtralForCausalLM"
+    assert verdict(result, "Planned") == ("True", "PlanMade")
+
+
+def test_while_a_checkpoint_is_inspected_nothing_is_said_of_it() -> None:
+    result = inspecting_status({}, 1, Inspecting("a Job looks"), NOW)
+    assert verdict(result, "Ready") == ("False", "Inspecting")
+    assert verdict(result, "Planned") == ("Unknown", "Inspecting")
+    assert verdict(result, "Reconciling") == ("True", "Progressing")
+    assert verdict(result, "Stalled")[0] == "False"
+
+
+def test_what_keeps_an_inspection_from_going_on_is_told_with_its_last_words() -> None:
+    failure = Failure(component="pod", reason=Reason.IMAGE_PULL_FAILED, message="no such image", terminal=True)
+    result = inspecting_status({}, 1, Inspecting("a Job looks", failure), NOW)
+    assert verdict(result, "Ready") == ("False", "ImagePullFailed")
+    assert verdict(result, "Stalled") == ("True", "ImagePullFailed")
+    assert result["lastFailure"]["message"] == "no such image"
+
+
+def test_an_inspection_that_is_tried_again_changes_nothing_before_it_has_news() -> None:
+    failure = Failure(component="pod", reason=Reason.INVALID_CHECKPOINT, message="no config.json", terminal=True)
+    blocked = Blocked(failure.reason, failure.message, planned=False, failure=failure)
+    before = blocked_status({}, 1, blocked, NOW)
+    assert inspecting_status(before, 1, Inspecting("a Job looks"), LATER) == before
+    assert verdict(inspecting_status(before, 2, Inspecting("a Job looks"), LATER), "Stalled")[0] == "False"

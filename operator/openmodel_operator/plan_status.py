@@ -1,0 +1,65 @@
+"""What the user is told of a model before it runs: what it is, and the bill of a rank.
+
+Pure.
+"""
+
+from __future__ import annotations
+
+from openmodel_operator.inspecting import Inspecting
+from openmodel_operator.inspection import Inspection
+from openmodel_operator.memory_plan import MemoryBill
+from openmodel_operator.outlook import Known, Outlook
+from openmodel_operator.plan import GroupPlan
+from openmodel_operator.reasons import Reason
+from openmodel_operator.spec import Manifest
+
+PlannedVerdict = tuple[bool | None, Reason, str]
+
+
+def planned_verdict(plan: GroupPlan, outlook: Outlook) -> PlannedVerdict:
+    """Whether there is a plan."""
+    if isinstance(outlook, Known):
+        return True, Reason.PLAN_MADE, _reason(plan, outlook)
+    if isinstance(outlook, Inspecting):
+        return None, Reason.INSPECTING, outlook.message
+    return False, outlook.reason, outlook.message
+
+
+def plan_status(plan: GroupPlan, outlook: Outlook) -> Manifest:
+    """`plan`: the size of a group and, once the checkpoint is known, the bill of each of its ranks."""
+    size = {"ranks": plan.ranks, "podsPerReplica": plan.pods}
+    if not isinstance(outlook, Known):
+        return {**size, "reason": plan.reason}
+    memory = outlook.memory
+    return {
+        **size,
+        "bytesPerRank": _bill(memory.bill),
+        "kvCacheTokens": memory.kv_cache_tokens,
+        "survives": {"processLoss": int(memory.survives_process_loss), "podLoss": int(memory.survives_pod_loss)},
+        "reason": _reason(plan, outlook),
+    }
+
+
+def model_facts(inspection: Inspection) -> Manifest:
+    """`model`, as far as the checkpoint's headers tell."""
+    return {
+        "architecture": inspection.architecture,
+        "parameters": inspection.parameters,
+        "activeParameters": inspection.active_parameters,
+        "license": inspection.license,
+    }
+
+
+def _reason(plan: GroupPlan, outlook: Known) -> str:
+    return f"{plan.reason}: {outlook.memory.reason}"
+
+
+def _bill(bill: MemoryBill) -> Manifest:
+    return {
+        "weights": bill.weights,
+        "kvCache": bill.kv_cache,
+        "activations": bill.activations,
+        "exchange": bill.exchange,
+        "failover": bill.failover,
+        "reserved": bill.reserved,
+    }

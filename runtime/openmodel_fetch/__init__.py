@@ -1,0 +1,1 @@
+"""Looks at a checkpoint before anything serves it; opens no port and computes nothing with it."""
