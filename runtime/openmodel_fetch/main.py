@@ -1,18 +1,28 @@
-"""Entry point: `openmodel-fetch inspect --model FOLDER`.
+"""Entry point: `openmodel-fetch inspect` and `openmodel-fetch download`.
 
-The summary goes to standard output and to the termination message, where the operator finds it; so does what is wrong.
+What is found goes to standard output and to the termination message, where the operator reads it; so do errors.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import logging
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
+from openmodel_fetch.download import download
+from openmodel_fetch.errors import EXIT_INTERRUPTED, FetchInterrupted
+from openmodel_fetch.hub import Hub
 from openmodel_fetch.inspection import inspect_checkpoint
+from openmodel_fetch.manifest import NAME
+from openmodel_fetch.sketch import sketch
+from openmodel_fetch.source import parse_source
+from openmodel_runtime.checkpoint.config_fields import read_json
 from openmodel_runtime.errors import EXIT_START_FAILED, StartError
 
 # The kubelet keeps so much of a termination message.
@@ -20,23 +30,67 @@ _MOST_BYTES = 4096
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns the exit code: 0, or EXIT_START_FAILED when trying again would not help."""
-    parser = argparse.ArgumentParser(prog="openmodel-fetch", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    inspect = commands.add_parser("inspect", help="say what a checkpoint is, without reading its data")
-    inspect.add_argument("--model", type=Path, required=True, help="folder of the checkpoint")
-    inspect.add_argument("--termination-message-path", type=Path, default=None)
-    options = parser.parse_args(arguments)
+    """Returns the exit code: 0, EXIT_START_FAILED when trying again would not help, EXIT_INTERRUPTED when it may."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    options = _parser().parse_args(arguments)
+    code, told = 0, ""
     try:
-        told = json.dumps(asdict(inspect_checkpoint(options.model)), separators=(",", ":"))
-        code = 0
-    except StartError as error:
+        told = json.dumps(
+            _download(options) if options.command == "download" else _inspect(options), separators=(",", ":")
+        )
+    except (StartError, FetchInterrupted) as error:
+        code = EXIT_START_FAILED if isinstance(error, StartError) else EXIT_INTERRUPTED
         told = json.dumps({"reason": error.reason, "message": str(error)})
-        code = EXIT_START_FAILED
     print(told, file=sys.stderr if code else sys.stdout, flush=True)
     if options.termination_message_path is not None:
         options.termination_message_path.write_bytes(_cut(told))
     return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="openmodel-fetch", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    inspect = commands.add_parser("inspect", help="say what a checkpoint is, without reading its data")
+    where = inspect.add_mutually_exclusive_group(required=True)
+    where.add_argument("--model", type=Path, help="folder of the checkpoint")
+    where.add_argument("--source", help="hf://ORGANIZATION/NAME: headers alone are fetched")
+    fetch = commands.add_parser("download", help="fetch a checkpoint into a cache, and say what it is")
+    fetch.add_argument("--source", required=True, help="hf://ORGANIZATION/NAME")
+    fetch.add_argument("--cache", type=Path, required=True, help="folder of the cache")
+    for command in (inspect, fetch):
+        command.add_argument("--revision", help="branch, tag or commit (main)")
+        command.add_argument("--endpoint", help="a mirror's URL")
+        command.add_argument("--token-file", type=Path, help="file with a token of the hub")
+        command.add_argument("--termination-message-path", type=Path)
+    return parser
+
+
+def _inspect(options: argparse.Namespace) -> Mapping[str, Any]:
+    if options.model is not None:
+        return asdict(inspect_checkpoint(options.model))
+    hub, _ = _hub(options)
+    model = hub.resolve()
+    with tempfile.TemporaryDirectory() as folder:
+        sketch(hub, model, Path(folder))
+        inspection = inspect_checkpoint(Path(folder))
+    return {**asdict(inspection), "commit": model.commit}
+
+
+def _download(options: argparse.Namespace) -> Mapping[str, Any]:
+    hub, repository = _hub(options)
+    model = hub.resolve()
+    place = download(hub, repository, model, options.cache)
+    return {
+        **asdict(inspect_checkpoint(place)),
+        "commit": model.commit,
+        "path": str(place.relative_to(options.cache)),
+        "digest": read_json(place / NAME)["digest"],
+    }
+
+
+def _hub(options: argparse.Namespace) -> tuple[Hub, str]:
+    source = parse_source(options.source, options.revision, options.endpoint, options.token_file)
+    return Hub(source), source.repository
 
 
 def _cut(told: str) -> bytes:

@@ -19,7 +19,7 @@ from openmodel_runtime.checkpoint.config_fields import read_json
 from openmodel_runtime.errors import CheckpointError
 
 INDEX = "model.safetensors.index.json"
-_SINGLE = "model.safetensors"
+SINGLE = "model.safetensors"
 _MAX_HEADER_BYTES = 100 << 20
 # Formats that execute code when they are read, or may: never opened, refused by name.
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
@@ -63,7 +63,7 @@ def _tensor_files(folder: Path) -> list[Path]:
             if file.parent != folder or not file.is_file():
                 raise CheckpointError(f"{INDEX} names {file.name}, which is missing")
         return files
-    single = folder / _SINGLE
+    single = folder / SINGLE
     if single.is_file():
         return [single]
     pickles = sorted(path.name for path in folder.iterdir() if path.suffix in _PICKLES)
@@ -72,7 +72,7 @@ def _tensor_files(folder: Path) -> list[Path]:
             f"the checkpoint is a Python pickle ({pickles[0]}), which could run code when read and is never "
             "opened: convert it to safetensors"
         )
-    raise CheckpointError(f"the checkpoint has neither {_SINGLE} nor {INDEX}")
+    raise CheckpointError(f"the checkpoint has neither {SINGLE} nor {INDEX}")
 
 
 def read_header(file: Path) -> dict[str, TensorEntry]:

@@ -1,0 +1,171 @@
+"""A model on a hub: which commit a revision is, which of its files are the checkpoint, and their bytes.
+
+The only module that talks to a hub, through the Hub's own library; errors become ours, in words that name the field.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import httpx2
+from huggingface_hub import HfApi, hf_hub_download
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+    SafetensorsParsingError,
+)
+
+from openmodel_fetch.errors import FetchInterrupted, SourceRefused
+from openmodel_fetch.source import HubSource
+from openmodel_runtime.checkpoint.tensor_files import INDEX, SINGLE
+from openmodel_runtime.errors import CheckpointError
+
+# Beside the tensors: configuration, tokenizer, template, card, licence.
+_SMALL = (".json", ".jinja", ".model", ".txt", ".md")
+_LICENCES = ("LICENSE", "NOTICE", "USE_POLICY")
+_REFUSALS = (401, 403, 404, 410)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HubFile:
+    """A file of the checkpoint."""
+
+    path: str
+    size: int
+    sha256: str
+    """Of large files, by the hub's word; "" for small ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class HubModel:
+    """A model at one commit."""
+
+    commit: str
+    files: tuple[HubFile, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(file.size for file in self.files)
+
+
+class Hub:
+    """Requests about one source."""
+
+    def __init__(self, source: HubSource) -> None:
+        self._source = source
+        # Nothing of the machine's own settings: what is fetched, and as whom, is the manifest's to say.
+        os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+        os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+
+    def resolve(self) -> HubModel:
+        """The commit that the revision is now, and the files that a runtime reads."""
+        source = self._source
+        with self._told():
+            info = self._api().model_info(source.repository, revision=source.revision, files_metadata=True)
+        files = [
+            HubFile(path=item.rfilename, size=item.size or 0, sha256=item.lfs.sha256 if item.lfs else "")
+            for item in info.siblings or ()
+            if _is_wanted(item.rfilename)
+        ]
+        if info.sha is None:
+            raise FetchInterrupted(f"the hub does not say which commit {source.revision} of {source.repository} is")
+        return HubModel(info.sha, tuple(sorted(files, key=lambda file: file.path)))
+
+    def fetch(self, model: HubModel, path: str, folder: Path) -> Path:
+        """Downloads one file into the folder; goes on where an earlier try was cut off."""
+        with self._told():
+            return Path(
+                hf_hub_download(
+                    self._source.repository,
+                    path,
+                    revision=model.commit,
+                    local_dir=folder,
+                    endpoint=self._source.endpoint,
+                    token=self._source.token(),
+                )
+            )
+
+    def header(self, model: HubModel, path: str) -> bytes:
+        """The header of a tensor file, with its length before it; the data is not asked for."""
+        with self._told():
+            found = self._api().parse_safetensors_file_metadata(self._source.repository, path, revision=model.commit)
+        tensors = {
+            name: {"dtype": entry.dtype, "shape": entry.shape, "data_offsets": list(entry.data_offsets)}
+            for name, entry in found.tensors.items()
+        }
+        text = json.dumps(tensors).encode()
+        return struct.pack("<Q", len(text)) + text
+
+    def _api(self) -> HfApi:
+        return HfApi(endpoint=self._source.endpoint, token=self._source.token())
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Turns the library's errors into ours."""
+        name = f"{self._source.repository} at {self._source.revision}"
+        try:
+            yield
+        except GatedRepoError as error:
+            raise SourceRefused(
+                f"spec.model.source: {name} is gated: accept its terms on the hub, and give a token of that account as "
+                f"spec.model.secretRef ({_status(error)})"
+            ) from None
+        except RevisionNotFoundError as error:
+            raise SourceRefused(f"spec.model.revision: there is no {name} ({_status(error)})") from None
+        except RepositoryNotFoundError as error:
+            raise SourceRefused(
+                f"spec.model.source: there is no {name}, or it is private: check the name, or give a token as "
+                f"spec.model.secretRef ({_status(error)})"
+            ) from None
+        except SafetensorsParsingError as error:
+            raise CheckpointError(f"{name}: {error}") from None
+        except HfHubHTTPError as error:
+            if error.response.status_code in _REFUSALS:
+                raise SourceRefused(f"spec.model.source: the hub refuses {name} ({_status(error)})") from None
+            raise FetchInterrupted(f"the hub failed on {name} ({_status(error)})") from None
+        except (httpx2.HTTPError, TimeoutError, ConnectionError) as error:
+            raise FetchInterrupted(f"the hub can not be reached for {name}: {error!r}") from None
+
+
+def tensor_files(model: HubModel, folder: Path) -> list[str]:
+    """The tensor files that belong to the checkpoint, once its small files lie in the folder.
+
+    Hubs keep the same weights in several forms side by side: those that the index names count, or the single file.
+    """
+    there = {file.path for file in model.files}
+    if INDEX in there:
+        try:
+            named = sorted(set(json.loads((folder / INDEX).read_text())["weight_map"].values()))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise CheckpointError(f"{INDEX} has no weight_map") from None
+        missing = [name for name in named if name not in there]
+        if missing:
+            raise CheckpointError(f"{INDEX} names {missing[0]}, which is missing")
+        return named
+    return [SINGLE] if SINGLE in there else []
+
+
+def is_small(path: str) -> bool:
+    """Whether a file is no tensors."""
+    return not path.endswith(".safetensors")
+
+
+def _is_wanted(path: str) -> bool:
+    """Files of the root that a runtime reads, and the licence; no pickles, no other frameworks', no code."""
+    file = PurePosixPath(path)
+    if len(file.parts) != 1 or file.name.startswith("."):
+        return False
+    return file.suffix == ".safetensors" or file.suffix in _SMALL or file.stem.upper() in _LICENCES
+
+
+def _status(error: HfHubHTTPError) -> str:
+    return f"HTTP {error.response.status_code}"

@@ -1,0 +1,60 @@
+"""The manifest of a checkpoint that was fetched: every file with its size and sha256, and the digest of them all.
+
+It is made from the bytes on the disk, so it says what is there, not what was promised.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+NAME = "openmodel-manifest.json"
+_PIECE = 8 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestFile:
+    """A file, by its path within the checkpoint."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """A checkpoint's files."""
+
+    repository: str
+    commit: str
+    files: tuple[ManifestFile, ...]
+
+    @property
+    def digest(self) -> str:
+        """`sha256:` of the sorted lines `path size sha256`, each with a newline: what `spec.model.digest` pins."""
+        return digest(self.files)
+
+    def write(self, folder: Path) -> None:
+        """Writes it into the checkpoint's folder."""
+        told = {"repository": self.repository, "commit": self.commit, "digest": self.digest}
+        files = [asdict(file) for file in self.files]
+        (folder / NAME).write_text(json.dumps({**told, "files": files}, indent=1) + "\n")
+
+
+def digest(files: Sequence[ManifestFile]) -> str:
+    """The digest of these files, in whatever order they are."""
+    lines = sorted(f"{file.path} {file.size} {file.sha256}\n" for file in files)
+    return "sha256:" + hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def read_file(folder: Path, path: str) -> ManifestFile:
+    """A file as it lies on the disk, read whole."""
+    found, size = hashlib.sha256(), 0
+    with (folder / path).open("rb") as file:
+        while piece := file.read(_PIECE):
+            found.update(piece)
+            size += len(piece)
+    return ManifestFile(path, size, found.hexdigest())

@@ -1,0 +1,29 @@
+"""A remote checkpoint without its data: small files as they are, of tensor files the header, and a hole for the rest.
+
+What is inspected so is inspected by the same code as a whole one; nothing of 600 GB crosses the network for it.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from openmodel_fetch.hub import Hub, HubModel, is_small, tensor_files
+
+
+def sketch(hub: Hub, model: HubModel, folder: Path) -> None:
+    """Writes the sketch into the folder."""
+    for file in model.files:
+        if is_small(file.path):
+            hub.fetch(model, file.path, folder)
+    for path in tensor_files(model, folder):
+        header = hub.header(model, path)
+        with (folder / path).open("wb") as out:
+            out.write(header)
+            out.truncate(len(header) + _data_bytes(header))
+
+
+def _data_bytes(header: bytes) -> int:
+    """Bytes of data that the header promises."""
+    tensors = json.loads(header[8:])
+    return max((entry["data_offsets"][1] for entry in tensors.values()), default=0)
