@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from factories import IDENTITY, IMAGE, SOURCE, a_pod, a_spec, a_summary
 from openmodel_operator.controller import AskGroup, Controller
-from openmodel_operator.desired.inspection import inspection_key, inspection_record
+from openmodel_operator.desired.fetch_jobs import inspection_job, record
 from openmodel_operator.group_report import GroupReport
 from openmodel_operator.kube import Kube, KubeError
 from openmodel_operator.observed import Proof
@@ -27,8 +27,8 @@ class DictionaryKube:
         self.pods: list[Manifest] = []
         self.events: list[Manifest] = []
         self.refusal: KubeError | None = None
-        record = inspection_record(IDENTITY, inspection_key(a_spec(), IMAGE), a_summary())
-        self.record = {record["metadata"]["name"]: record} if inspected else {}
+        kept = record(IDENTITY, inspection_job(IDENTITY, a_spec(), IMAGE), a_summary())
+        self.record = {kept["metadata"]["name"]: kept} if inspected else {}
 
     async def get(self, api_version: str, kind: str, namespace: str, name: str) -> Manifest | None:
         if kind == "ConfigMap" and name in self.record:
@@ -47,7 +47,7 @@ class DictionaryKube:
         name = manifest["metadata"]["name"]
         metadata = {**manifest["metadata"], "uid": f"uid-{manifest['kind']}-{name}"}
         self.objects[manifest["kind"], name] = {**manifest, "metadata": metadata}
-        return manifest
+        return self.objects[manifest["kind"], name]
 
     async def delete(self, manifest: Manifest) -> None:
         del self.objects[manifest["kind"], manifest["metadata"]["name"]]

@@ -36,9 +36,6 @@ _LATER = "is not supported yet: leave it out"
 _LIMITS = (
     _Limit("model.digest", (), _LATER),
     _Limit("model.license", (), _LATER),
-    _Limit("model.secretRef", (), _LATER),
-    _Limit("model.endpoint", (), _LATER),
-    _Limit("model.cache", (), _LATER),
     _Limit("engine.quantization", ("auto", "none", "int8"), "is not supported yet: use auto, none or int8"),
     _Limit("parallelism.expert", tuple(range(1, 9)), "is not supported yet: use 1 to 8 or leave it out"),
     _Limit("parallelism.tensor", tuple(range(1, 9)), "is not supported yet: use 1 to 8 or leave it out"),
@@ -84,12 +81,12 @@ def refusals(spec: Mapping[str, Any]) -> tuple[Refusal, ...]:
             )
         )
     source = spec["model"]["source"]
-    if not source.startswith(("oci://", "pvc://")):
+    if not source.startswith(("oci://", "pvc://", "hf://")):
         scheme = source.split("://")[0]
         found.append(
             Refusal(
                 "spec.model.source",
-                f"spec.model.source: {scheme}:// is not supported yet: use oci:// or pvc://",
+                f"spec.model.source: {scheme}:// is not supported yet: use oci://, pvc:// or hf://",
             )
         )
     return tuple(found)

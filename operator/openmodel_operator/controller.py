@@ -15,22 +15,25 @@ from typing import Any
 
 from openmodel_operator import names
 from openmodel_operator.admission import refusals
+from openmodel_operator.desired.fetch_jobs import as_mounted
 from openmodel_operator.desired.identity import Identity
 from openmodel_operator.events import transition_event
+from openmodel_operator.fetcher import Fetcher
 from openmodel_operator.group_report import GroupReport
 from openmodel_operator.group_status import refused_shrink
-from openmodel_operator.inspecting import Inspecting
 from openmodel_operator.inspector import Inspector
+from openmodel_operator.job_progress import Underway
 from openmodel_operator.kube import Kube, KubeError
 from openmodel_operator.observed import Observed, Proof, is_ready, proof_key
 from openmodel_operator.outlook import Blocked, Known, Outlook
 from openmodel_operator.plan import plan_group
 from openmodel_operator.plan_check import actual_over_planned
 from openmodel_operator.reasons import Reason
+from openmodel_operator.recorded_jobs import RecordedJobs
 from openmodel_operator.rollout import ActionPlan, plan_actions
 from openmodel_operator.settings import Settings
 from openmodel_operator.spec import Manifest, OpenModelSpec, SpecError, parse_spec
-from openmodel_operator.status import blocked_status, inspecting_status, model_status
+from openmodel_operator.status import blocked_status, model_status, underway_status
 from openmodel_operator.status_patch import status_patch
 
 _log = logging.getLogger(__name__)
@@ -50,7 +53,9 @@ class Controller:
         self._settings = settings
         self._prove = prove
         self._ask_group = ask_group
-        self._inspector = Inspector(kube, settings.runtime_image)
+        self._jobs = RecordedJobs(kube)
+        self._inspector = Inspector(self._jobs, settings.runtime_image)
+        self._fetcher = Fetcher(kube, self._jobs, settings)
         self._proofs: dict[ModelKey, dict[str, Proof]] = {}
         self.plan_ratios: dict[ModelKey, dict[str, float]] = {}
         """What ranks have by what was planned, by category of memory."""
@@ -67,9 +72,9 @@ class Controller:
         status = await self._step(key, model)
         await self._tell(model, status)
 
-    def waiting_for(self, inspection: str) -> set[ModelKey]:
-        """Models that wait for this inspection of a checkpoint."""
-        return self._inspector.waiting_for(inspection)
+    def waiting_for(self, job: str) -> set[ModelKey]:
+        """Models that wait for a Job of this name."""
+        return self._jobs.waiting_for(job)
 
     async def _step(self, key: ModelKey, model: Manifest) -> Manifest:
         metadata = model["metadata"]
@@ -80,13 +85,17 @@ class Controller:
         if isinstance(spec, Blocked):
             return blocked_status(before, generation, spec, _now())
         outlook = await self._inspector.outlook(identity, spec)
-        plan = plan_group(spec)
+        plan, wanted = plan_group(spec), spec
+        if spec.is_fetched and isinstance(outlook, Known):
+            spec = as_mounted(spec, outlook.inspection.commit)
         actions = plan_actions(identity, spec, plan, observed, self._settings.runtime_image)
-        if not isinstance(outlook, Known) and not spec.suspend and actions.serving != actions.revision:
-            # Nothing is asked of the cluster for a revision that may not fit.
-            if isinstance(outlook, Inspecting):
-                return inspecting_status(before, generation, outlook, _now())
-            return blocked_status(before, generation, outlook, _now())
+        if not spec.suspend and actions.serving != actions.revision:
+            # Nothing is asked of the cluster for a revision that may not fit, or is not here yet.
+            held_up = await self._held_up(identity, wanted, outlook)
+            if isinstance(held_up, Underway):
+                return underway_status(before, generation, held_up, plan, outlook, _now())
+            if held_up is not None:
+                return blocked_status(before, generation, held_up, _now())
         shrink = refused_shrink(plan, observed.reports_of(actions.revision)) if actions.groups else None
         if shrink is not None:
             return blocked_status(before, generation, Blocked(Reason.INSUFFICIENT_MEMORY, shrink, False), _now())
@@ -95,6 +104,13 @@ class Controller:
             return blocked_status(before, generation, blocked, _now())
         self._check_plan(key, spec, outlook, observed.proven_facts(actions.revision))
         return model_status(identity, spec, plan, actions, observed, outlook, before, generation, _now())
+
+    async def _held_up(self, identity: Identity, spec: OpenModelSpec, outlook: Outlook) -> Underway | Blocked | None:
+        """What a revision that has not served yet waits for; None when it can be started."""
+        if not isinstance(outlook, Known) or not spec.is_fetched:
+            return None if isinstance(outlook, Known) else outlook
+        fetched = await self._fetcher.fetched(identity, spec, outlook.inspection)
+        return None if isinstance(fetched, str) else fetched
 
     def _check_plan(self, key: ModelKey, spec: OpenModelSpec, outlook: Outlook, facts: Mapping[str, str]) -> None:
         if isinstance(outlook, Known) and facts:

@@ -106,7 +106,7 @@ def _pull_failure(pod: str, message: str, source: str) -> Failure:
 def _ended(pod: str, ended: Manifest) -> Failure:
     code = int(ended.get("exitCode", 0))
     told = _termination_message(ended)
-    if code == names.EXIT_START_FAILED and told:
+    if code in (names.EXIT_START_FAILED, names.EXIT_INTERRUPTED) and told:
         reason = Reason(told["reason"])
         remedy = _REMEDIES.get(reason, "")
         return Failure(
@@ -114,7 +114,7 @@ def _ended(pod: str, ended: Manifest) -> Failure:
             reason=reason,
             message=f"{told['message']}{f'; {remedy}' if remedy else ''}",
             exit_code=code,
-            terminal=True,
+            terminal=code == names.EXIT_START_FAILED,
             time=ended.get("finishedAt"),
         )
     if ended.get("reason") == "OOMKilled":

@@ -35,6 +35,10 @@ class Inspection:
     prompt_tokens_on_cpu: int
     """Tokens of prompts that a step on a CPU takes at most."""
     shape: ModelShape
+    commit: str = ""
+    """Of a hub's model: what its revision was when it was inspected."""
+    download_bytes: int = 0
+    """Of a hub's model: what fetching it takes."""
 
 
 def read_summary(text: str) -> Inspection:
@@ -44,7 +48,7 @@ def read_summary(text: str) -> Inspection:
         if told["version"] != _VERSION:
             raise SummaryError(f"the summary is of form {told['version']}, not {_VERSION}")
         shape = ModelShape(**{field.name: told["shape"][field.name] for field in fields(ModelShape)})
-        known = {field.name: told[field.name] for field in fields(Inspection) if field.name != "shape"}
+        known = {field.name: told[field.name] for field in fields(Inspection) if field.name in told.keys() - {"shape"}}
         return Inspection(**known, shape=shape)
     except (ValueError, KeyError, TypeError) as error:
         raise SummaryError(f"the summary of the inspection can not be read: {error!r}") from None

@@ -22,6 +22,7 @@ _PLURALS = {
     "Service": "services",
     "Pod": "pods",
     "Job": "jobs",
+    "PersistentVolumeClaim": "persistentvolumeclaims",
     "ConfigMap": "configmaps",
     "NetworkPolicy": "networkpolicies",
     "PodDisruptionBudget": "poddisruptionbudgets",

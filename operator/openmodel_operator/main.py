@@ -99,9 +99,9 @@ class Operator:
             if namespace and name:
                 self._queue.add((namespace, name))
 
-        @kopf.on.event("", "v1", "pods", labels={names.INSPECTION_LABEL: kopf.PRESENT}, id="fetch", registry=registry)
-        def inspection_event(labels: Any, **_: Any) -> None:
-            for key in self._controller.waiting_for(labels[names.INSPECTION_LABEL]):
+        @kopf.on.event("", "v1", "pods", labels={names.JOB_LABEL: kopf.PRESENT}, id="fetch", registry=registry)
+        def job_event(labels: Any, **_: Any) -> None:
+            for key in self._controller.waiting_for(labels[names.JOB_LABEL]):
                 self._queue.add(key)
 
         for group, version, plural in _CHILDREN:

@@ -18,8 +18,8 @@ REVISION_LABEL = f"{GROUP}/revision"
 GROUP_INDEX_LABEL = f"{GROUP}/group"
 POD_INDEX_LABEL = "apps.kubernetes.io/pod-index"
 
-INSPECTION_LABEL = f"{GROUP}/inspection"
-"""Of what finds out what a checkpoint is; the value is a hash of the source and of who looks."""
+JOB_LABEL = f"{GROUP}/job"
+"""Of a Job that inspects or fetches a checkpoint, its pods, and what keeps its summary; the value is the Job's name."""
 
 NO_REVISION = "none"
 """Value of the Service's revision before any revision was proven: it selects no pod."""
@@ -28,7 +28,9 @@ RUNTIME_CONTAINER = "runtime"
 MODEL_VOLUME = "model"
 MODEL_PATH = "/model"
 FETCH_CONTAINER = "fetch"
-INSPECTION_SUMMARY = "summary.json"
+TOKEN_PATH = "/etc/openmodel/token"
+CACHE_PATH = "/cache"
+JOB_SUMMARY = "summary.json"
 GROUP_VOLUME = "group"
 GROUP_PATH = "/etc/openmodel/group"
 GROUP_SETTINGS = "settings.json"
@@ -37,6 +39,9 @@ GRPC_PORT = 8001
 METRICS_PORT = 8002
 HEALTH_PORT = 8003
 PEER_PORT = 8004
+
+EXIT_INTERRUPTED = 75
+"""`openmodel-fetch`'s exit code when trying again may help."""
 
 EXIT_START_FAILED = 78
 """The runtime's exit code when its model can not be served and a restart would not help."""

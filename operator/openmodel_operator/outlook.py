@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from openmodel_operator.failures import Failure
-from openmodel_operator.inspecting import Inspecting
 from openmodel_operator.inspection import Inspection
+from openmodel_operator.job_progress import Underway
 from openmodel_operator.memory_plan import MemoryPlan
 from openmodel_operator.reasons import Reason
 
@@ -38,4 +38,10 @@ class Blocked:
     """Only a change by the user helps."""
 
 
-Outlook = Known | Inspecting | Blocked
+Outlook = Known | Underway | Blocked
+
+
+def in_the_way(failure: Failure, *, planned: bool) -> Blocked:
+    """What a Job that failed comes to; see `Blocked` for `planned`."""
+    message = f"{failure.message}; it is tried again every ten minutes"
+    return Blocked(failure.reason, message, planned, failure=failure, terminal=failure.terminal)

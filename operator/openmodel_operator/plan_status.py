@@ -5,8 +5,8 @@ Pure.
 
 from __future__ import annotations
 
-from openmodel_operator.inspecting import Inspecting
 from openmodel_operator.inspection import Inspection
+from openmodel_operator.job_progress import Underway
 from openmodel_operator.memory_plan import MemoryBill
 from openmodel_operator.outlook import Known, Outlook
 from openmodel_operator.plan import GroupPlan
@@ -20,8 +20,8 @@ def planned_verdict(plan: GroupPlan, outlook: Outlook) -> PlannedVerdict:
     """Whether there is a plan."""
     if isinstance(outlook, Known):
         return True, Reason.PLAN_MADE, _reason(plan, outlook)
-    if isinstance(outlook, Inspecting):
-        return None, Reason.INSPECTING, outlook.message
+    if isinstance(outlook, Underway):
+        return None, outlook.reason, outlook.message
     return False, outlook.reason, outlook.message
 
 
@@ -42,11 +42,13 @@ def plan_status(plan: GroupPlan, outlook: Outlook) -> Manifest:
 
 def model_facts(inspection: Inspection) -> Manifest:
     """`model`, as far as the checkpoint's headers tell."""
+    fetched = {"revision": inspection.commit} if inspection.commit else {}
     return {
         "architecture": inspection.architecture,
         "parameters": inspection.parameters,
         "activeParameters": inspection.active_parameters,
         "license": inspection.license,
+        **fetched,
     }
 
 

@@ -18,6 +18,10 @@ class Settings:
     """Image of model pods."""
     resync_seconds: float = 30.0
     """How often every OpenModel is looked at without an event."""
+    cache_storage_class: str = ""
+    """Of the claims that keep fetched checkpoints; "" is the cluster's default."""
+    cache_access_mode: str = "ReadWriteOnce"
+    """Of these claims: with one node at a time, or ReadWriteMany."""
     health_port: int = 8081
     """HTTP /healthz."""
     metrics_port: int = 8080
@@ -25,10 +29,12 @@ class Settings:
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Settings:
-        """Reads OPENMODEL_RUNTIME_IMAGE and OPENMODEL_RESYNC_SECONDS."""
+        """Reads OPENMODEL_RUNTIME_IMAGE and what else begins with OPENMODEL_."""
         try:
             return cls(
                 runtime_image=env["OPENMODEL_RUNTIME_IMAGE"],
+                cache_storage_class=env.get("OPENMODEL_CACHE_STORAGE_CLASS", cls.cache_storage_class),
+                cache_access_mode=env.get("OPENMODEL_CACHE_ACCESS_MODE", cls.cache_access_mode),
                 resync_seconds=float(env.get("OPENMODEL_RESYNC_SECONDS", cls.resync_seconds)),
             )
         except KeyError as error:

@@ -51,11 +51,24 @@ class EngineSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FetchSpec:
+    """How a checkpoint is fetched that nothing can mount."""
+
+    secret: tuple[str, str] | None = None
+    """Name and key of the Secret that has a token."""
+    endpoint: str | None = None
+    """A mirror."""
+    claim: str | None = None
+    """The claim that keeps it; None: one of ours."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OpenModelSpec:
     """What to build."""
 
     source: str
     revision: str | None
+    fetch: FetchSpec
     engine: EngineSpec
     ranks: int
     """Ranks of a group."""
@@ -76,6 +89,11 @@ class OpenModelSpec:
     suspend: bool
     pod_template: Manifest
 
+    @property
+    def is_fetched(self) -> bool:
+        """Whether the checkpoint has to be fetched before a pod can mount it."""
+        return self.source.startswith("hf://")
+
 
 def parse_spec(spec: Mapping[str, Any]) -> OpenModelSpec:
     """Parses an admitted spec; SpecError names the field."""
@@ -90,6 +108,7 @@ def parse_spec(spec: Mapping[str, Any]) -> OpenModelSpec:
     return OpenModelSpec(
         source=spec["model"]["source"],
         revision=spec["model"].get("revision"),
+        fetch=_fetch(spec["model"]),
         engine=EngineSpec(
             dtype=engine.get("dtype", defaults.dtype),
             quantization=engine.get("quantization", defaults.quantization),
@@ -111,6 +130,15 @@ def parse_spec(spec: Mapping[str, Any]) -> OpenModelSpec:
         drain_seconds=int(spec.get("rollout", {}).get("drainSeconds", 120)),
         suspend=bool(spec.get("suspend", False)),
         pod_template=_pod_template(spec.get("podTemplate", {})),
+    )
+
+
+def _fetch(model: Mapping[str, Any]) -> FetchSpec:
+    secret = model.get("secretRef")
+    return FetchSpec(
+        secret=None if secret is None else (secret["name"], secret["key"]),
+        endpoint=model.get("endpoint"),
+        claim=model.get("cache", {}).get("persistentVolumeClaim"),
     )
 
 

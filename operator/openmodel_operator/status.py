@@ -22,7 +22,7 @@ from openmodel_operator.group_status import (
     lacking_experts,
     survives,
 )
-from openmodel_operator.inspecting import Inspecting
+from openmodel_operator.job_progress import Underway
 from openmodel_operator.observed import Observed, is_ready, proof_key
 from openmodel_operator.outlook import Blocked, Known, Outlook
 from openmodel_operator.plan import GroupPlan
@@ -48,22 +48,27 @@ def blocked_status(before: Mapping[str, Any], generation: int, blocked: Blocked,
     return status | _told_failure(blocked.failure, before, now)
 
 
-def inspecting_status(before: Mapping[str, Any], generation: int, looked: Inspecting, now: datetime) -> Manifest:
-    """Status of an OpenModel whose checkpoint is being inspected for the first time, or again."""
-    failure = looked.failure
-    if failure is None and before.get("observedGeneration") == generation and _is_stalled(before):
+def underway_status(
+    before: Mapping[str, Any], generation: int, job: Underway, plan: GroupPlan, outlook: Outlook, now: datetime
+) -> Manifest:
+    """Status of an OpenModel whose checkpoint is being inspected or fetched, for the first time or again."""
+    failure = job.failure
+    if failure is None and before.get("observedGeneration") == generation and _failed_before(before, job):
         # It is tried again, with no news yet.
         return dict(before)
-    what = (Reason.INSPECTING, looked.message) if failure is None else (failure.reason, failure.message)
+    what = (job.reason, job.message) if failure is None else (failure.reason, failure.message)
     verdicts = _verdicts(
         ready=(False, *what),
         stalled=(True, *what) if failure is not None and failure.terminal else None,
-        planned=(None, Reason.INSPECTING, looked.message),
-        loaded=None,
+        planned=planned_verdict(plan, outlook),
+        loaded=(False, *what) if job.reason is Reason.FETCHING else None,
         covered=coverage_verdict({}, serving=False),
-        reconciling=looked.message,
+        reconciling=job.message,
     )
-    return _status_that_stands(before, generation, verdicts, now) | _told_failure(failure, before, now)
+    status = _status_that_stands(before, generation, verdicts, now) | _told_failure(failure, before, now)
+    if isinstance(outlook, Known):
+        status |= {"plan": plan_status(plan, outlook), "model": model_facts(outlook.inspection)}
+    return status
 
 
 def _status_that_stands(
@@ -79,9 +84,14 @@ def _status_that_stands(
     }
 
 
-def _is_stalled(status: Mapping[str, Any]) -> bool:
-    found = [item["status"] for item in status.get("conditions", []) if item["type"] == ConditionType.STALLED]
-    return found == ["True"]
+def _failed_before(status: Mapping[str, Any], job: Underway) -> bool:
+    """Whether the status tells how a Job of this kind failed for good."""
+    told = {item["type"]: (item["status"], item["reason"]) for item in status.get("conditions", [])}
+    stalled, planned = told.get(ConditionType.STALLED), told.get(ConditionType.PLANNED)
+    if stalled is None or planned is None or stalled[0] != "True" or stalled[1] == Reason.CACHE_NOT_FOUND:
+        return False
+    # A fetch comes after the plan.
+    return bool(planned[0] == "False") == (job.reason is Reason.INSPECTING)
 
 
 def model_status(

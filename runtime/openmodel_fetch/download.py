@@ -47,7 +47,7 @@ def download(hub: Hub, repository: str, model: HubModel, cache: Path) -> Path:
                 _fetch(hub, repository, model, place)
     except OSError as error:
         if error.errno in _FULL:
-            raise StorageFull(_full(model, cache)) from None
+            raise StorageFull(_full("the checkpoint", cache)) from None
         raise
     return place
 
@@ -91,7 +91,7 @@ def _check_room(model: HubModel, tensors: list[HubFile], staging: Path) -> None:
     """Says at once what would show hours later."""
     lacking = sum(file.size for file in tensors) - _bytes_in(staging)
     if lacking > shutil.disk_usage(staging).free:
-        raise StorageFull(_full(model, staging))
+        raise StorageFull(_full(f"{lacking / (1 << 30):.1f} GiB of the checkpoint", staging))
 
 
 def _bytes_in(folder: Path) -> int:
@@ -99,12 +99,11 @@ def _bytes_in(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def _full(model: HubModel, folder: Path) -> str:
-    gib = 1 << 30
-    free = shutil.disk_usage(folder).free
+def _full(what: str, folder: Path) -> str:
+    free = shutil.disk_usage(folder).free / (1 << 30)
     return (
-        f"spec.model.cache: the checkpoint has {model.size / gib:.1f} GiB and {free / gib:.1f} GiB are free: make the "
-        "claim larger, or remove what is no longer used"
+        f"spec.model.cache: there is no room for {what}, {free:.1f} GiB are free: make the claim larger, or remove "
+        "what is no longer used"
     )
 
 

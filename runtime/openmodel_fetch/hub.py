@@ -51,11 +51,6 @@ class HubModel:
     commit: str
     files: tuple[HubFile, ...]
 
-    @property
-    def size(self) -> int:
-        """Bytes of all files."""
-        return sum(file.size for file in self.files)
-
 
 class Hub:
     """Requests about one source."""
@@ -152,6 +147,12 @@ def tensor_files(model: HubModel, folder: Path) -> list[str]:
             raise CheckpointError(f"{INDEX} names {missing[0]}, which is missing")
         return named
     return [SINGLE] if SINGLE in there else []
+
+
+def fetched_bytes(model: HubModel, folder: Path) -> int:
+    """What a fetch takes on the disk, once the small files lie in the folder."""
+    tensors = set(tensor_files(model, folder))
+    return sum(file.size for file in model.files if is_small(file.path) or file.path in tensors)
 
 
 def is_small(path: str) -> bool:

@@ -17,7 +17,7 @@ from typing import Any
 
 from openmodel_fetch.download import download
 from openmodel_fetch.errors import EXIT_INTERRUPTED, FetchInterrupted
-from openmodel_fetch.hub import Hub
+from openmodel_fetch.hub import Hub, fetched_bytes
 from openmodel_fetch.inspection import inspect_checkpoint
 from openmodel_fetch.manifest import NAME
 from openmodel_fetch.sketch import sketch
@@ -73,7 +73,8 @@ def _inspect(options: argparse.Namespace) -> Mapping[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         sketch(hub, model, Path(folder))
         inspection = inspect_checkpoint(Path(folder))
-    return {**asdict(inspection), "commit": model.commit}
+        told = {**asdict(inspection), "commit": model.commit, "download_bytes": fetched_bytes(model, Path(folder))}
+    return told
 
 
 def _download(options: argparse.Namespace) -> Mapping[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,13 @@ def test_a_remote_checkpoint_is_inspected_without_its_data(hub: HubDouble, tmp_p
     assert told["commit"] == hub.commit
     assert main(["inspect", f"--model={hub.folder}", f"--termination-message-path={tmp_path / 'local'}"]) == 0
     local = json.loads((tmp_path / "local").read_text())
-    assert read_summary(json.dumps(told)) == read_summary(json.dumps(local))
+    seen = read_summary(json.dumps(told))
+    assert replace(seen, commit="", download_bytes=0) == read_summary(json.dumps(local))
+    assert seen.download_bytes == sum(
+        path.stat().st_size
+        for path in hub.folder.iterdir()
+        if path.suffix in (".json", ".jinja", ".md") or "model-" in path.name
+    )
     for path in hub.folder.glob("model-*.safetensors"):
         assert hub.sent[path.name] < path.stat().st_size / 2
 

@@ -13,7 +13,7 @@ from factories import IDENTITY, IMAGE, a_spec
 from openmodel_fetch.main import main
 from openmodel_kernels.reference.kernels import ReferenceKernels
 from openmodel_operator import names
-from openmodel_operator.desired.inspection import inspection_job
+from openmodel_operator.desired.fetch_jobs import inspection_job
 from openmodel_operator.inspection import Inspection, read_summary
 from openmodel_operator.memory_plan import MemoryPlan
 from openmodel_operator.model_plan import plan_model

@@ -56,7 +56,7 @@ def test_models_of_one_source_share_an_inspection_and_the_last_takes_it_along(
     assert len(operator.kubectl.list("jobs", namespace)) == 1
 
     def owners() -> list[str]:
-        found = operator.kubectl.list("configmaps", namespace, "openmodel.dev/inspection")
+        found = operator.kubectl.list("configmaps", namespace, "openmodel.dev/job")
         return [owner["name"] for record in found for owner in record["metadata"]["ownerReferences"]]
 
     wait_until("both models own the record", lambda: sorted(owners()) == ["one", "two"])

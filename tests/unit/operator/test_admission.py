@@ -38,7 +38,7 @@ def test_a_small_spec_is_admitted() -> None:
         ({"telemetry": {"captureContent": True}}, "spec.telemetry.captureContent"),
         ({"model": {**MODEL, "digest": "sha256:" + "0" * 64}}, "spec.model.digest"),
         ({"model": {**MODEL, "license": "MIT"}}, "spec.model.license"),
-        ({"model": {"source": "hf://org/name"}}, "spec.model.source"),
+        ({"model": {"source": "s3://bucket/name"}}, "spec.model.source"),
     ],
 )
 def test_what_is_not_built_is_refused_by_name(fields: dict[str, Any], path: str) -> None:

@@ -6,14 +6,14 @@ from typing import Any
 from factories import IDENTITY, IMAGE, a_pod, a_spec, an_outlook, observed_after
 from openmodel_operator.events import transition_event
 from openmodel_operator.failures import Failure
-from openmodel_operator.inspecting import Inspecting
+from openmodel_operator.job_progress import Underway
 from openmodel_operator.observed import Observed
 from openmodel_operator.outlook import Blocked
 from openmodel_operator.plan import plan_group
 from openmodel_operator.reasons import ConditionType, Reason
 from openmodel_operator.rollout import plan_actions
 from openmodel_operator.spec import OpenModelSpec
-from openmodel_operator.status import blocked_status, inspecting_status, model_status
+from openmodel_operator.status import blocked_status, model_status, underway_status
 from openmodel_operator.status_patch import status_patch
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -156,8 +156,25 @@ def test_the_bill_of_a_rank_stands_in_the_plan() -> None:
     assert verdict(result, "Planned") == ("True", "PlanMade")
 
 
+def being_inspected(
+    before: dict[str, Any], generation: int, now: datetime, failure: Failure | None = None
+) -> dict[str, Any]:
+    job = Underway(Reason.INSPECTING, "a Job looks", failure)
+    return underway_status(before, generation, job, plan_group(a_spec()), job, now)
+
+
+def test_while_a_checkpoint_is_fetched_its_plan_stands() -> None:
+    spec = a_spec(model={"source": "hf://o/n"})
+    job = Underway(Reason.FETCHING, "a Job fetches")
+    result = underway_status({}, 1, job, plan_group(spec), an_outlook(spec), NOW)
+    assert verdict(result, "Ready") == ("False", "Fetching")
+    assert verdict(result, "WeightsReady") == ("False", "Fetching")
+    assert verdict(result, "Planned") == ("True", "PlanMade")
+    assert result["plan"]["bytesPerRank"]["weights"] > 0
+
+
 def test_while_a_checkpoint_is_inspected_nothing_is_said_of_it() -> None:
-    result = inspecting_status({}, 1, Inspecting("a Job looks"), NOW)
+    result = being_inspected({}, 1, NOW)
     assert verdict(result, "Ready") == ("False", "Inspecting")
     assert verdict(result, "Planned") == ("Unknown", "Inspecting")
     assert verdict(result, "Reconciling") == ("True", "Progressing")
@@ -166,7 +183,7 @@ def test_while_a_checkpoint_is_inspected_nothing_is_said_of_it() -> None:
 
 def test_what_keeps_an_inspection_from_going_on_is_told_with_its_last_words() -> None:
     failure = Failure(component="pod", reason=Reason.IMAGE_PULL_FAILED, message="no such image", terminal=True)
-    result = inspecting_status({}, 1, Inspecting("a Job looks", failure), NOW)
+    result = being_inspected({}, 1, NOW, failure)
     assert verdict(result, "Ready") == ("False", "ImagePullFailed")
     assert verdict(result, "Stalled") == ("True", "ImagePullFailed")
     assert result["lastFailure"]["message"] == "no such image"
@@ -176,5 +193,5 @@ def test_an_inspection_that_is_tried_again_changes_nothing_before_it_has_news() 
     failure = Failure(component="pod", reason=Reason.INVALID_CHECKPOINT, message="no config.json", terminal=True)
     blocked = Blocked(failure.reason, failure.message, planned=False, failure=failure)
     before = blocked_status({}, 1, blocked, NOW)
-    assert inspecting_status(before, 1, Inspecting("a Job looks"), LATER) == before
-    assert verdict(inspecting_status(before, 2, Inspecting("a Job looks"), LATER), "Stalled")[0] == "False"
+    assert being_inspected(before, 1, LATER) == before
+    assert verdict(being_inspected(before, 2, LATER), "Stalled")[0] == "False"

@@ -1,4 +1,4 @@
-"""How far the inspection of a checkpoint has come, from its Job and the Job's pods.
+"""How far a Job that looks at or fetches a checkpoint has come, from the Job and its pods.
 
 Pure: reads them as the Job controller and the kubelet write them.
 """
@@ -9,49 +9,53 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from openmodel_operator.failures import Failure, worst_failure
-from openmodel_operator.inspection import Inspection, SummaryError, read_summary
 from openmodel_operator.reasons import Reason
 from openmodel_operator.spec import Manifest
 
 
 @dataclass(frozen=True, slots=True)
-class Inspecting:
-    """Nothing is known of the checkpoint yet."""
+class Underway:
+    """It goes on."""
 
+    reason: Reason
+    """Inspecting or Fetching."""
     message: str
     failure: Failure | None = None
-    """What keeps the inspection from going on."""
+    """What keeps it from going on."""
 
 
 @dataclass(frozen=True, slots=True)
-class Inspected:
-    """The inspection went through; nobody has kept it yet."""
+class Found:
+    """It went through."""
 
     summary: str
-    inspection: Inspection
 
 
-def look_at_job(job: Manifest, pods: Sequence[Manifest], source: str) -> Inspected | Inspecting | Failure:
+def underway(job: Manifest, reason: Reason, failure: Failure | None = None) -> Underway:
+    """A Job that was made, or is there."""
+    what = "finds out what the checkpoint is" if reason is Reason.INSPECTING else "fetches the checkpoint"
+    return Underway(reason, f"Job {job['metadata']['name']} {what}", failure)
+
+
+def look_at_job(job: Manifest, pods: Sequence[Manifest], reason: Reason, source: str) -> Found | Underway | Failure:
     """What has come of the Job: what it found, that it goes on, or why it failed."""
-    name = job["metadata"]["name"]
-    try:
-        for ended in (state for pod in pods for state in _ended(pod)):
-            if ended.get("exitCode") == 0:
-                summary = str(ended.get("message", ""))
-                return Inspected(summary, read_summary(summary))
-    except SummaryError as error:
-        return Failure(component=name, reason=Reason.INSPECTION_FAILED, message=str(error))
+    for ended in (state for pod in pods for state in _ended(pod)):
+        if ended.get("exitCode") == 0:
+            return Found(str(ended.get("message", "")))
     failure = worst_failure(pods, source)
     failed = [item for item in job.get("status", {}).get("conditions", []) if _is_failed(item)]
     if not failed:
-        return Inspecting(f"Job {name} finds out what the checkpoint is", failure)
+        return underway(job, reason, failure)
     if failure is not None and failure.terminal:
         return failure
     told = failure.message if failure else failed[0].get("message", "")
+    what, name = (
+        ("inspected", Reason.INSPECTION_FAILED) if reason is Reason.INSPECTING else ("fetched", Reason.FETCH_FAILED)
+    )
     return Failure(
-        component=name,
-        reason=Reason.INSPECTION_FAILED,
-        message=f"the checkpoint can not be inspected: {told}",
+        component=job["metadata"]["name"],
+        reason=name,
+        message=f"the checkpoint can not be {what}: {told}",
         exit_code=failure.exit_code if failure else None,
     )
 

@@ -1,0 +1,85 @@
+"""Jobs that run once, and the ConfigMaps of their names that keep what they found.
+
+Knows the order of things; how far a Job has come is `job_progress`'s to say, and what it found the caller's to read.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Callable
+from typing import TypeVar
+
+from openmodel_operator import names
+from openmodel_operator.desired.fetch_jobs import record
+from openmodel_operator.desired.identity import Identity
+from openmodel_operator.failures import Failure
+from openmodel_operator.inspection import SummaryError
+from openmodel_operator.job_progress import Found, Underway, look_at_job, underway
+from openmodel_operator.kube import Kube
+from openmodel_operator.reasons import Reason
+from openmodel_operator.spec import Manifest
+
+Result = TypeVar("Result")
+_log = logging.getLogger(__name__)
+
+
+class RecordedJobs:
+    """Those of all models."""
+
+    def __init__(self, kube: Kube) -> None:
+        self._kube = kube
+        self._waiting: dict[str, set[tuple[str, str]]] = defaultdict(set)
+
+    def waiting_for(self, job: str) -> set[tuple[str, str]]:
+        """Namespaces and names of the models that wait for a Job of this name."""
+        return set(self._waiting.get(job, ()))
+
+    async def result(
+        self, identity: Identity, job: Manifest, reason: Reason, source: str, read: Callable[[str], Result]
+    ) -> Result | Underway | Failure:
+        """What the Job found, once; it is made where it is not there.
+
+        Args:
+            identity: the model that wants it.
+            job: the Job as it should be.
+            reason: what it does: Inspecting or Fetching.
+            source: what the failures of its pods may be about.
+            read: reads the summary; SummaryError when it is none.
+        """
+        name, model = job["metadata"]["name"], (identity.namespace, identity.name)
+        kept = await self._kube.get("v1", "ConfigMap", identity.namespace, name)
+        if kept is not None:
+            summary = str(kept.get("data", {}).get(names.JOB_SUMMARY, ""))
+            try:
+                found = read(summary)
+            except SummaryError as error:
+                _log.warning("ConfigMap %s is made anew: %s", name, error)
+            else:
+                if not any(owner["uid"] == identity.uid for owner in kept["metadata"].get("ownerReferences", [])):
+                    await self._keep(identity, job, summary)
+                self._waiting[name].discard(model)
+                return found
+        self._waiting[name].add(model)
+        present = await self._kube.get("batch/v1", "Job", identity.namespace, name)
+        if present is None:
+            await self._kube.apply(job)
+            return underway(job, reason)
+        pods = await self._kube.list("v1", "Pod", identity.namespace, {names.JOB_LABEL: name})
+        looked = look_at_job(present, pods, reason, source)
+        if not isinstance(looked, Found):
+            return looked
+        try:
+            found = read(looked.summary)
+        except SummaryError as error:
+            return Failure(component=name, reason=Reason.INSPECTION_FAILED, message=str(error))
+        await self._keep(identity, job, looked.summary)
+        return found
+
+    async def _keep(self, identity: Identity, job: Manifest, summary: str) -> None:
+        await self._kube.apply(record(identity, job, summary), shared_by(identity))
+
+
+def shared_by(identity: Identity) -> str:
+    """The field manager of one of several owners: what it applies adds an owner, and takes none away."""
+    return f"{names.FIELD_MANAGER}-{identity.uid}"
