@@ -129,11 +129,11 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serve_hub(hub: HubDouble, host: str = "127.0.0.1") -> Iterator[HubDouble]:
-    """Serves it; `hub.url` says where."""
+def serve_hub(hub: HubDouble, host: str = "127.0.0.1", address: str = "") -> Iterator[HubDouble]:
+    """Serves it; `hub.url` says where, by the address at which others see the host."""
     handler = type("Handler", (_Handler,), {"hub": hub})
     with ThreadingHTTPServer((host, 0), handler) as server:
-        hub.url = f"http://{host}:{server.server_port}"
+        hub.url = f"http://{address or host}:{server.server_port}"
         thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
         thread.start()
         try:
