@@ -27,6 +27,7 @@ class DictionaryKube:
         self.pods: list[Manifest] = []
         self.events: list[Manifest] = []
         self.refusal: KubeError | None = None
+        self.logged = ""
         kept = record(IDENTITY, inspection_job(IDENTITY, a_spec(), IMAGE), a_summary())
         self.record = {kept["metadata"]["name"]: kept} if inspected else {}
 
@@ -55,6 +56,9 @@ class DictionaryKube:
     async def patch_status(self, model: Manifest, patch: Manifest) -> None:
         assert self.model is not None
         self.model = {**self.model, "status": _merged(self.model.get("status", {}), patch)}
+
+    async def log(self, namespace: str, pod: str, lines: int) -> str:
+        return self.logged
 
     async def create_event(self, event: Manifest) -> None:
         self.events.append(event)

@@ -5,12 +5,23 @@ Pure: reads them as the Job controller and the kubelet write them.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from openmodel_operator.failures import Failure, worst_failure
 from openmodel_operator.reasons import Reason
 from openmodel_operator.spec import Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What has come of a checkpoint."""
+
+    count: int
+    """Bytes."""
+    total: int
+    """Bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +33,8 @@ class Underway:
     message: str
     failure: Failure | None = None
     """What keeps it from going on."""
+    fetched: Fetched | None = None
+    """How far a fetch has come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +71,17 @@ def look_at_job(job: Manifest, pods: Sequence[Manifest], reason: Reason, source:
         message=f"the checkpoint can not be {what}: {told}",
         exit_code=failure.exit_code if failure else None,
     )
+
+
+def read_progress(log: str) -> Fetched | None:
+    """What the last lines of a fetch's log say of it."""
+    for line in reversed(log.splitlines()):
+        try:
+            told = json.loads(line)
+            return Fetched(int(told["fetched"]), int(told["total"]))
+        except (ValueError, KeyError, TypeError):
+            continue
+    return None
 
 
 def _is_failed(condition: Manifest) -> bool:

@@ -118,6 +118,16 @@ class Kube:
             if error.status not in (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT):
                 raise
 
+    async def log(self, namespace: str, pod: str, lines: int) -> str:
+        """The last lines of a pod's log; "" when there is none to be had."""
+        path = f"{_path('v1', 'Pod', namespace, pod)}/log"
+        try:
+            return (await self._answer("GET", path, query={"tailLines": str(lines)})).decode(errors="replace")
+        except KubeError as error:
+            if error.status == 0:
+                raise
+            return ""
+
     async def create_event(self, event: Manifest) -> None:
         """Posts an Event."""
         path = _path("v1", "Event", event["metadata"]["namespace"])
@@ -132,6 +142,18 @@ class Kube:
         body: Manifest | None = None,
         content: str = "application/json",
     ) -> Manifest:
+        data = await self._answer(method, path, query=query, body=body, content=content)
+        return dict(json.loads(data)) if data else {}
+
+    async def _answer(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Manifest | None = None,
+        content: str = "application/json",
+    ) -> bytes:
         serialized = await self._api.param_serialize(
             method,
             path,
@@ -145,10 +167,10 @@ class Kube:
             data = await response.read()
         except (OSError, TimeoutError, client.OpenApiException) as error:
             raise KubeError(0, f"{method} {path}: {error}") from error
-        answer: Any = json.loads(data) if data else {}
         if response.status >= HTTPStatus.BAD_REQUEST:
+            answer: Any = json.loads(data) if data else {}
             raise KubeError(response.status, answer.get("message", response.reason))
-        return dict(answer)
+        return bytes(data)
 
 
 def _path(api_version: str, kind: str, namespace: str | None, name: str = "") -> str:

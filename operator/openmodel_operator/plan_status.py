@@ -6,7 +6,7 @@ Pure.
 from __future__ import annotations
 
 from openmodel_operator.inspection import Inspection
-from openmodel_operator.job_progress import Underway
+from openmodel_operator.job_progress import Fetched, Underway
 from openmodel_operator.memory_plan import MemoryBill
 from openmodel_operator.outlook import Known, Outlook
 from openmodel_operator.plan import GroupPlan
@@ -40,9 +40,12 @@ def plan_status(plan: GroupPlan, outlook: Outlook) -> Manifest:
     }
 
 
-def model_facts(inspection: Inspection) -> Manifest:
-    """`model`, as far as the checkpoint's headers tell."""
-    fetched = {"revision": inspection.commit} if inspection.commit else {}
+def model_facts(inspection: Inspection, come: Fetched | None = None) -> Manifest:
+    """`model`, as far as the checkpoint's headers tell, and how much of it has come."""
+    fetched: Manifest = {}
+    if inspection.commit:
+        come = come or Fetched(0, inspection.download_bytes)
+        fetched = {"revision": inspection.commit, "download": {"bytes": come.count, "total": come.total}}
     return {
         "architecture": inspection.architecture,
         "parameters": inspection.parameters,

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 from openmodel_operator import names
@@ -15,13 +16,14 @@ from openmodel_operator.desired.fetch_jobs import record
 from openmodel_operator.desired.identity import Identity
 from openmodel_operator.failures import Failure
 from openmodel_operator.inspection import SummaryError
-from openmodel_operator.job_progress import Found, Underway, look_at_job, underway
+from openmodel_operator.job_progress import Underway, look_at_job, read_progress, underway
 from openmodel_operator.kube import Kube
 from openmodel_operator.reasons import Reason
 from openmodel_operator.spec import Manifest
 
 Result = TypeVar("Result")
 _log = logging.getLogger(__name__)
+_LINES = 20
 
 
 class RecordedJobs:
@@ -67,7 +69,9 @@ class RecordedJobs:
             return underway(job, reason)
         pods = await self._kube.list("v1", "Pod", identity.namespace, {names.JOB_LABEL: name})
         looked = look_at_job(present, pods, reason, source)
-        if not isinstance(looked, Found):
+        if isinstance(looked, Underway):
+            return await self._with_progress(looked, pods)
+        if isinstance(looked, Failure):
             return looked
         try:
             found = read(looked.summary)
@@ -75,6 +79,14 @@ class RecordedJobs:
             return Failure(component=name, reason=Reason.INSPECTION_FAILED, message=str(error))
         await self._keep(identity, job, looked.summary)
         return found
+
+    async def _with_progress(self, job: Underway, pods: Sequence[Manifest]) -> Underway:
+        running = [pod for pod in pods if pod.get("status", {}).get("phase") == "Running"]
+        if job.reason is not Reason.FETCHING or not running:
+            return job
+        metadata = running[0]["metadata"]
+        log = await self._kube.log(metadata["namespace"], metadata["name"], _LINES)
+        return replace(job, fetched=read_progress(log))
 
     async def _keep(self, identity: Identity, job: Manifest, summary: str) -> None:
         await self._kube.apply(record(identity, job, summary), shared_by(identity))

@@ -22,7 +22,7 @@ from openmodel_operator.group_status import (
     lacking_experts,
     survives,
 )
-from openmodel_operator.job_progress import Underway
+from openmodel_operator.job_progress import Fetched, Underway
 from openmodel_operator.observed import Observed, is_ready, proof_key
 from openmodel_operator.outlook import Blocked, Known, Outlook
 from openmodel_operator.plan import GroupPlan
@@ -67,7 +67,7 @@ def underway_status(
     )
     status = _status_that_stands(before, generation, verdicts, now) | _told_failure(failure, before, now)
     if isinstance(outlook, Known):
-        status |= {"plan": plan_status(plan, outlook), "model": model_facts(outlook.inspection)}
+        status |= {"plan": plan_status(plan, outlook), "model": model_facts(outlook.inspection, job.fetched)}
     return status
 
 
@@ -138,7 +138,8 @@ def model_status(
     }
     status |= _model_facts(before, observed, pods) | experts_status(before, reports)
     if isinstance(outlook, Known):
-        status["model"] = {**status.get("model", {}), **model_facts(outlook.inspection)}
+        whole = Fetched(outlook.inspection.download_bytes, outlook.inspection.download_bytes)
+        status["model"] = {**status.get("model", {}), **model_facts(outlook.inspection, whole)}
     return status | _told_failure(failure, before, now)
 
 

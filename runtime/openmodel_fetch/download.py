@@ -17,8 +17,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from openmodel_fetch.errors import FetchInterrupted, StorageFull
-from openmodel_fetch.hub import Hub, HubFile, HubModel, is_small, tensor_files
+from openmodel_fetch.hub import Hub, HubFile, HubModel, fetched_bytes, is_small, tensor_files
 from openmodel_fetch.manifest import Manifest, ManifestFile, read_file
+from openmodel_fetch.progress import bytes_in, telling
 
 _log = logging.getLogger(__name__)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -61,10 +62,11 @@ def _fetch(hub: Hub, repository: str, model: HubModel, place: Path) -> None:
     files = {file.path: file for file in model.files}
     come = [_take(hub, model, file, staging) for file in model.files if is_small(file.path)]
     tensors = [files[path] for path in tensor_files(model, staging)]
-    _check_room(model, tensors, staging)
-    for number, file in enumerate(tensors):
-        _log.info("%s: %d of %d files of tensors, %d MiB", file.path, number + 1, len(tensors), file.size >> 20)
-        come.append(_take(hub, model, file, staging))
+    _check_room(tensors, staging)
+    with telling(staging, fetched_bytes(model, staging)):
+        for number, file in enumerate(tensors):
+            _log.info("%s: %d of %d files of tensors, %d MiB", file.path, number + 1, len(tensors), file.size >> 20)
+            come.append(_take(hub, model, file, staging))
     shutil.rmtree(staging / _NOTES, ignore_errors=True)
     Manifest(repository, model.commit, tuple(come)).write(staging)
     for path in staging.iterdir():
@@ -87,16 +89,11 @@ def _take(hub: Hub, model: HubModel, file: HubFile, staging: Path) -> ManifestFi
     return come
 
 
-def _check_room(model: HubModel, tensors: list[HubFile], staging: Path) -> None:
+def _check_room(tensors: list[HubFile], staging: Path) -> None:
     """Says at once what would show hours later."""
-    lacking = sum(file.size for file in tensors) - _bytes_in(staging)
+    lacking = sum(file.size for file in tensors) - bytes_in(staging)
     if lacking > shutil.disk_usage(staging).free:
         raise StorageFull(_full(f"{lacking / (1 << 30):.1f} GiB of the checkpoint", staging))
-
-
-def _bytes_in(folder: Path) -> int:
-    """What files of the folder take, those that have come in part too."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def _full(what: str, folder: Path) -> str:

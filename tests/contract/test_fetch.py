@@ -17,7 +17,9 @@ from openmodel_fetch import download as download_module
 from openmodel_fetch.errors import EXIT_INTERRUPTED
 from openmodel_fetch.main import main
 from openmodel_fetch.manifest import ManifestFile, digest
+from openmodel_fetch.progress import telling
 from openmodel_operator.inspection import read_summary
+from openmodel_operator.job_progress import read_progress
 from openmodel_runtime.errors import EXIT_START_FAILED
 
 REPOSITORY = "openmodel/tiny"
@@ -212,3 +214,14 @@ def test_a_hub_that_is_away_is_told_so(hub: HubDouble, tmp_path: Path, monkeypat
     code, told = download(hub, tmp_path)
     assert (code, told["reason"]) == (EXIT_INTERRUPTED, "FetchInterrupted")
     assert "can not be reached" in told["message"]
+
+
+def test_the_operator_reads_how_far_a_fetch_has_come(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_bytes(b"x" * 70)
+    told = ""
+    with telling(tmp_path, 100, seconds=0.001):
+        while not told:
+            told = capsys.readouterr().err
+    progress = read_progress(told)
+    assert progress is not None
+    assert (progress.count, progress.total) == (70, 100)

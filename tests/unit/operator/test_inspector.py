@@ -16,7 +16,10 @@ def fetch_pod(kube: DictionaryKube, job: Manifest | None = None, **state: Any) -
     ended = {"name": "fetch", "ready": False, "state": {"terminated": state}}
     labels = job["spec"]["template"]["metadata"]["labels"]
     kube.pods = [
-        {"metadata": {"name": "fetch", "labels": labels}, "status": {"phase": "Running", "containerStatuses": [ended]}}
+        {
+            "metadata": {"name": "fetch", "namespace": KEY[0], "labels": labels},
+            "status": {"phase": "Running", "containerStatuses": [ended]},
+        }
     ]
 
 
@@ -141,3 +144,22 @@ async def test_a_fetch_that_was_cut_off_is_told_while_it_is_tried_again() -> Non
     assert kube.ready() == ("False", "StorageFull")
     assert kube.condition("Stalled")[0] == "False"
     assert kube.condition("Reconciling")[0] == "True"
+
+
+async def test_how_far_a_fetch_has_come_stands_in_the_status() -> None:
+    kube = DictionaryKube(inspected=False, **HUB)
+    subject = controller(kube, Prover())
+    await subject.reconcile(KEY)
+    fetch_pod(kube, exitCode=0, message=a_summary(commit=COMMIT, download_bytes=900))
+    await subject.reconcile(KEY)
+    assert kube.model is not None
+    assert kube.model["status"]["model"]["download"] == {"bytes": 0, "total": 900}
+    (job,) = [item for (kind, name), item in kube.objects.items() if kind == "Job" and "-fetch-" in name]
+    fetch_pod(kube, job, exitCode=0)
+    kube.pods[0]["status"]["containerStatuses"][0]["state"] = {"running": {}}
+    kube.logged = 'a line\n{"fetched": 300, "total": 900}\nanother\n'
+    await subject.reconcile(KEY)
+    assert kube.model["status"]["model"]["download"] == {"bytes": 300, "total": 900}
+    kube.logged = "nothing of that kind"
+    await subject.reconcile(KEY)
+    assert kube.ready() == ("False", "Fetching")
