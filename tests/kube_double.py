@@ -106,3 +106,17 @@ async def no_group(address: str) -> GroupReport | None:
 
 def controller(kube: DictionaryKube, prover: Prover, ask_group: AskGroup = no_group) -> Controller:
     return Controller(cast(Kube, kube), Settings(runtime_image=IMAGE), prover, ask_group)
+
+
+def end_pod(kube: DictionaryKube, job: Manifest | None = None, **state: Any) -> None:
+    """The pod of the Job, or of the one that is there, has ended."""
+    if job is None:
+        (job,) = [item for (kind, _), item in kube.objects.items() if kind == "Job"]
+    ended = {"name": "fetch", "ready": False, "state": {"terminated": state}}
+    labels, owners = job["spec"]["template"]["metadata"]["labels"], [{"uid": job["metadata"]["uid"]}]
+    kube.pods = [
+        {
+            "metadata": {"name": "fetch", "namespace": KEY[0], "labels": labels, "ownerReferences": owners},
+            "status": {"phase": "Running", "containerStatuses": [ended]},
+        }
+    ]

@@ -20,13 +20,13 @@ from openmodel_operator.desired.identity import Identity
 from openmodel_operator.events import transition_event
 from openmodel_operator.fetcher import Fetcher
 from openmodel_operator.group_report import GroupReport
-from openmodel_operator.group_status import refused_shrink
+from openmodel_operator.group_status import changes_groups, refused_shrink
 from openmodel_operator.inspector import Inspector
 from openmodel_operator.job_progress import Underway
 from openmodel_operator.kube import Kube, KubeError
 from openmodel_operator.observed import Observed, Proof, is_ready, proof_key
 from openmodel_operator.outlook import Blocked, Known, Outlook
-from openmodel_operator.plan import plan_group
+from openmodel_operator.plan import GroupPlan, plan_group
 from openmodel_operator.plan_check import actual_over_planned
 from openmodel_operator.reasons import Reason
 from openmodel_operator.recorded_jobs import RecordedJobs
@@ -86,11 +86,11 @@ class Controller:
             return blocked_status(before, generation, spec, _now())
         outlook = await self._inspector.outlook(identity, spec)
         plan, wanted = plan_group(spec), spec
-        if spec.is_fetched and isinstance(outlook, Known):
-            spec = as_mounted(spec, outlook.inspection.commit)
+        if spec.is_fetched and (commit := _commit(outlook, before, generation)):
+            spec = as_mounted(spec, commit)
         actions = plan_actions(identity, spec, plan, observed, self._settings.runtime_image)
-        if not spec.suspend and actions.serving != actions.revision:
-            # Nothing is asked of the cluster for a revision that may not fit, or is not here yet.
+        if _is_to_start(wanted, actions, observed, plan, outlook):
+            # Nothing is asked of the cluster for what may not fit, or is not here yet.
             held_up = await self._held_up(identity, wanted, outlook)
             if isinstance(held_up, Underway):
                 return underway_status(before, generation, held_up, plan, outlook, _now())
@@ -233,6 +233,28 @@ def _admit(raw: dict[str, Any]) -> OpenModelSpec | Blocked:
         return parse_spec(raw)
     except SpecError as error:
         return Blocked(Reason.INVALID_SPEC, str(error), planned=False)
+
+
+def _commit(outlook: Outlook, before: Manifest, generation: int) -> str:
+    """Of a fetched model: what was found, or was told of this very spec; "" when nothing was."""
+    if isinstance(outlook, Known):
+        return outlook.inspection.commit
+    told = before.get("model", {}).get("revision", "")
+    return str(told) if before.get("observedGeneration") == generation else ""
+
+
+def _is_to_start(
+    spec: OpenModelSpec, actions: ActionPlan, observed: Observed, plan: GroupPlan, outlook: Outlook
+) -> bool:
+    """Whether something is to be started that was not proven as it is to be now."""
+    if spec.suspend:
+        return False
+    if actions.serving != actions.revision:
+        return True
+    # Its claim may be gone.
+    woken = spec.is_fetched and actions.groups and not observed.proven_groups(actions.revision)
+    regrouped = isinstance(outlook, Blocked) and changes_groups(plan, observed, actions.revision)
+    return bool(woken or regrouped)
 
 
 def _owned_by(child: Manifest, *uids: str) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 
-from openmodel_operator.desired.fetch_jobs import claim_name, fetch_job, weights_claim
+from openmodel_operator.desired.fetch_jobs import claim_name, fetch_job, owned_claim, weights_claim
 from openmodel_operator.desired.identity import Identity
 from openmodel_operator.failures import Failure
 from openmodel_operator.inspection import Inspection, SummaryError
@@ -34,6 +34,11 @@ class Fetcher:
         """The digest of the checkpoint once its claim has all of it; KubeError when the API server is away."""
         try:
             claim = await self._claim(identity, spec, inspection)
+            if claim is not None and "deletionTimestamp" in claim["metadata"]:
+                told = (
+                    f"claim {claim['metadata']['name']} is being deleted: the checkpoint is fetched into another after"
+                )
+                return Underway(Reason.FETCHING, told)
             if claim is None:
                 return Blocked(
                     Reason.CACHE_NOT_FOUND,
@@ -55,12 +60,14 @@ class Fetcher:
         if spec.fetch.claim is not None:
             return found
         owners = [] if found is None else found["metadata"].get("ownerReferences", [])
-        if found is None or not any(owner["uid"] == identity.uid for owner in owners):
+        if found is None:
             size, settings = inspection.download_bytes, self._settings
             wanted = weights_claim(
                 identity, spec, inspection.commit, size, settings.cache_access_mode, settings.cache_storage_class
             )
             found = await self._kube.apply(wanted, shared_by(identity))
+        elif not any(owner["uid"] == identity.uid for owner in owners):
+            found = await self._kube.apply(owned_claim(identity, spec, inspection.commit), shared_by(identity))
         return found
 
 

@@ -6,12 +6,16 @@ Pure. The summary's form is that program's; one that can not be read is as good 
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, fields
 from typing import Any
 
 from openmodel_operator.memory_plan import ModelShape
 
-_VERSION = 1
+SUMMARY_FORM = 1
+"""Of the summary that is read here: another is looked for under another name."""
+
+_COMMIT = re.compile(r"|[0-9a-f]{40,64}")
 
 
 class SummaryError(ValueError):
@@ -45,10 +49,20 @@ def read_summary(text: str) -> Inspection:
     """The inspection that a summary tells of; SummaryError when it tells of none."""
     try:
         told: dict[str, Any] = json.loads(text)
-        if told["version"] != _VERSION:
-            raise SummaryError(f"the summary is of form {told['version']}, not {_VERSION}")
+        if told["version"] != SUMMARY_FORM:
+            raise SummaryError(f"the summary is of form {told['version']}, not {SUMMARY_FORM}")
         shape = ModelShape(**{field.name: told["shape"][field.name] for field in fields(ModelShape)})
         known = {field.name: told[field.name] for field in fields(Inspection) if field.name in told.keys() - {"shape"}}
-        return Inspection(**known, shape=shape)
+        found = Inspection(**known, shape=shape)
     except (ValueError, KeyError, TypeError) as error:
         raise SummaryError(f"the summary of the inspection can not be read: {error!r}") from None
+    odd = [*_odd(found), *_odd(found.shape)]
+    if odd or not _COMMIT.fullmatch(found.commit):
+        raise SummaryError(f"the summary of the inspection can not be right: {', '.join(odd) or 'commit'}")
+    return found
+
+
+def _odd(told: Inspection | ModelShape) -> list[str]:
+    """Numbers that are none, or are negative."""
+    values = {field.name: getattr(told, field.name) for field in fields(told) if field.type in ("int", "float")}
+    return [name for name, value in values.items() if not isinstance(value, (int, float)) or value < 0]

@@ -9,6 +9,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from openmodel_operator import names
 from openmodel_operator.failures import Failure, worst_failure
 from openmodel_operator.reasons import Reason
 from openmodel_operator.spec import Manifest
@@ -89,6 +90,7 @@ def _is_failed(condition: Manifest) -> bool:
 
 
 def _ended(pod: Manifest) -> list[Manifest]:
-    """How its containers ended, of those that have: the pod's own phase follows later."""
+    """How our container ended, if it has: the pod's own phase follows later, and there may be others in it."""
     statuses = pod.get("status", {}).get("containerStatuses", [])
-    return [status["state"]["terminated"] for status in statuses if "terminated" in status.get("state", {})]
+    states = [status.get("state", {}) for status in statuses if status.get("name") == names.FETCH_CONTAINER]
+    return [state["terminated"] for state in states if "terminated" in state]

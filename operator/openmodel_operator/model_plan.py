@@ -79,6 +79,12 @@ def _contradiction(spec: OpenModelSpec, inspection: Inspection) -> str:
         return ""
     if spec.ranks > 1 and not experts:
         return f"spec.parallelism.expert: a {model} has no experts to share: use parallelism.tensor, or more replicas"
+    most = experts * (spec.ranks - 1)
+    if experts and spec.redundant_experts > most:
+        return (
+            f"spec.parallelism.redundantExperts: {spec.redundant_experts} copies of {experts} experts do not fit on "
+            f"{spec.ranks} ranks, one of each a rank: use at most {most}"
+        )
     if spec.ranks > max(1, experts):
         return f"spec.parallelism.expert: a {model} has {experts} experts a layer: use at most so many ranks"
     return ""

@@ -19,7 +19,9 @@ GROUP_INDEX_LABEL = f"{GROUP}/group"
 POD_INDEX_LABEL = "apps.kubernetes.io/pod-index"
 
 JOB_LABEL = f"{GROUP}/job"
-"""Of a Job that inspects or fetches a checkpoint, its pods, and what keeps its summary; the value is the Job's name."""
+"""Of a Job that inspects or fetches a checkpoint, and its pods; the value is the Job's name."""
+RECORD_LABEL = f"{GROUP}/record"
+"""Of such a Job and what keeps its summary; the value is that one's name."""
 
 NO_REVISION = "none"
 """Value of the Service's revision before any revision was proven: it selects no pod."""

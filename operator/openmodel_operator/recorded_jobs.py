@@ -1,4 +1,4 @@
-"""Jobs that run once, and the ConfigMaps of their names that keep what they found.
+"""Jobs that run once, and the ConfigMaps that keep what they found.
 
 Knows the order of things; how far a Job has come is `job_progress`'s to say, and what it found the caller's to read.
 """
@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from openmodel_operator import names
-from openmodel_operator.desired.fetch_jobs import record
+from openmodel_operator.desired.fetch_jobs import record, record_name
 from openmodel_operator.desired.identity import Identity
 from openmodel_operator.failures import Failure
 from openmodel_operator.inspection import SummaryError
@@ -50,13 +50,13 @@ class RecordedJobs:
             read: reads the summary; SummaryError when it is none.
         """
         name, model = job["metadata"]["name"], (identity.namespace, identity.name)
-        kept = await self._kube.get("v1", "ConfigMap", identity.namespace, name)
+        kept = await self._kube.get("v1", "ConfigMap", identity.namespace, record_name(job))
         if kept is not None:
             summary = str(kept.get("data", {}).get(names.JOB_SUMMARY, ""))
             try:
                 found = read(summary)
             except SummaryError as error:
-                _log.warning("ConfigMap %s is made anew: %s", name, error)
+                _log.warning("ConfigMap %s is made anew: %s", record_name(job), error)
             else:
                 if not any(owner["uid"] == identity.uid for owner in kept["metadata"].get("ownerReferences", [])):
                     await self._keep(identity, job, summary)
@@ -67,7 +67,12 @@ class RecordedJobs:
         if present is None:
             await self._kube.apply(job)
             return underway(job, reason)
-        pods = await self._kube.list("v1", "Pod", identity.namespace, {names.JOB_LABEL: name})
+        labelled = await self._kube.list("v1", "Pod", identity.namespace, {names.JOB_LABEL: name})
+        # Labels anybody can write.
+        uid = present["metadata"]["uid"]
+        pods = [
+            pod for pod in labelled if any(owner["uid"] == uid for owner in pod["metadata"].get("ownerReferences", []))
+        ]
         looked = look_at_job(present, pods, reason, source)
         if isinstance(looked, Underway):
             return await self._with_progress(looked, pods)

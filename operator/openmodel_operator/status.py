@@ -88,7 +88,7 @@ def _failed_before(status: Mapping[str, Any], job: Underway) -> bool:
     """Whether the status tells how a Job of this kind failed for good."""
     told = {item["type"]: (item["status"], item["reason"]) for item in status.get("conditions", [])}
     stalled, planned = told.get(ConditionType.STALLED), told.get(ConditionType.PLANNED)
-    if stalled is None or planned is None or stalled[0] != "True" or stalled[1] == Reason.CACHE_NOT_FOUND:
+    if stalled is None or planned is None or stalled[0] != "True" or stalled[1] not in _VERDICTS_OF_JOBS:
         return False
     # A fetch comes after the plan.
     return bool(planned[0] == "False") == (job.reason is Reason.INSPECTING)
@@ -144,6 +144,7 @@ def model_status(
 
 
 _Verdict = tuple[bool, Reason, str]
+_VERDICTS_OF_JOBS = (Reason.INVALID_CHECKPOINT, Reason.UNSUPPORTED_MODEL, Reason.SOURCE_REFUSED)
 _ABOUT_WHAT_SERVES = (ConditionType.WEIGHTS_READY, ConditionType.EXPERT_COVERAGE, ConditionType.ROLLOUT_VERIFIED)
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from openmodel_fetch.errors import FetchInterrupted, StorageFull
 from openmodel_fetch.hub import Hub, HubFile, HubModel, fetched_bytes, is_small, tensor_files
-from openmodel_fetch.manifest import Manifest, ManifestFile, read_file
+from openmodel_fetch.manifest import NAME, Manifest, ManifestFile, read_file
 from openmodel_fetch.progress import bytes_in, telling
 
 _log = logging.getLogger(__name__)
@@ -39,18 +39,25 @@ def download(hub: Hub, repository: str, model: HubModel, cache: Path) -> Path:
         FetchInterrupted: the hub failed on the way; StorageFull: there is no room.
     """
     place = place_of(cache, repository, model.commit)
-    if place.is_dir():
+    if _is_whole(place):
         return place
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         with _alone(place.with_name(f".{model.commit}.lock")):
-            if not place.is_dir():
+            if not _is_whole(place):
+                # A kubelet makes the folder that a pod is to mount.
+                shutil.rmtree(place, ignore_errors=True)
                 _fetch(hub, repository, model, place)
     except OSError as error:
         if error.errno in _FULL:
             raise StorageFull(_full("the checkpoint", cache)) from None
         raise
     return place
+
+
+def _is_whole(place: Path) -> bool:
+    """Whether a fetch put it there: the manifest is in it before it is moved."""
+    return (place / NAME).is_file()
 
 
 def _fetch(hub: Hub, repository: str, model: HubModel, place: Path) -> None:

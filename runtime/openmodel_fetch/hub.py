@@ -6,7 +6,7 @@ The only module that talks to a hub, through the Hub's own library; errors becom
 from __future__ import annotations
 
 import json
-import os
+import re
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,8 +16,10 @@ from pathlib import Path, PurePosixPath
 import httpx2
 from huggingface_hub import HfApi, hf_hub_download
 from huggingface_hub.errors import (
+    FileMetadataError,
     GatedRepoError,
     HfHubHTTPError,
+    LocalEntryNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
     SafetensorsParsingError,
@@ -31,6 +33,10 @@ from openmodel_runtime.errors import CheckpointError
 # Beside the tensors: configuration, tokenizer, template, card, licence.
 _SMALL = (".json", ".jinja", ".model", ".txt", ".md")
 _LICENCES = ("LICENSE", "NOTICE", "USE_POLICY")
+_MOST_SMALL_BYTES = 128 << 20
+_COMMIT = re.compile(r"[0-9a-f]{40,64}")
+_OF_THE_NETWORK = (httpx2.HTTPError, TimeoutError, ConnectionError, LocalEntryNotFoundError, FileMetadataError)
+_INTERRUPTIONS = (*_OF_THE_NETWORK, OSError)
 _REFUSALS = (401, 403, 404, 410)
 
 
@@ -57,9 +63,6 @@ class Hub:
 
     def __init__(self, source: HubSource) -> None:
         self._source = source
-        # Nothing of the machine's own settings: what is fetched, and as whom, is the manifest's to say.
-        os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
-        os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 
     def resolve(self) -> HubModel:
         """The commit that the revision is now, and the files that a runtime reads."""
@@ -71,8 +74,18 @@ class Hub:
             for item in info.siblings or ()
             if _is_wanted(item.rfilename)
         ]
-        if info.sha is None:
-            raise FetchInterrupted(f"the hub does not say which commit {source.revision} of {source.repository} is")
+        if not _COMMIT.fullmatch(info.sha or ""):
+            raise SourceRefused(
+                f"spec.model.endpoint: the hub says that {source.revision} of {source.repository} is "
+                f"{str(info.sha)[:80]!r}, which is no commit"
+            )
+        for file in files:
+            if is_small(file.path) and file.size > _MOST_SMALL_BYTES:
+                raise SourceRefused(
+                    f"spec.model.source: {source.repository} has {file.path} of {file.size} bytes: no such file of a "
+                    f"checkpoint is larger than {_MOST_SMALL_BYTES}"
+                )
+        assert info.sha is not None
         return HubModel(info.sha, tuple(sorted(files, key=lambda file: file.path)))
 
     def fetch(self, model: HubModel, path: str, folder: Path) -> Path:
@@ -127,8 +140,11 @@ class Hub:
             if error.response.status_code in _REFUSALS:
                 raise SourceRefused(f"spec.model.source: the hub refuses {name} ({_status(error)})") from None
             raise FetchInterrupted(f"the hub failed on {name} ({_status(error)})") from None
-        except (httpx2.HTTPError, TimeoutError, ConnectionError) as error:
-            raise FetchInterrupted(f"the hub can not be reached for {name}: {error!r}") from None
+        except _INTERRUPTIONS as error:
+            if isinstance(error, OSError) and error.errno is not None and not isinstance(error, _OF_THE_NETWORK):
+                raise
+            # One of the system without a number is the library's own: what came is not as long as was said.
+            raise FetchInterrupted(f"the hub can not be reached for {name}, or was cut off: {error!r}") from None
 
 
 def tensor_files(model: HubModel, folder: Path) -> list[str]:
@@ -142,7 +158,7 @@ def tensor_files(model: HubModel, folder: Path) -> list[str]:
             named = sorted(set(json.loads((folder / INDEX).read_text())["weight_map"].values()))
         except (ValueError, KeyError, TypeError, AttributeError):
             raise CheckpointError(f"{INDEX} has no weight_map") from None
-        missing = [name for name in named if name not in there]
+        missing = [str(name) for name in named if name not in there]
         if missing:
             raise CheckpointError(f"{INDEX} names {missing[0]}, which is missing")
         return named

@@ -16,6 +16,7 @@ from openmodel_runtime.engine.loader import CheckpointSource, check_names
 from openmodel_runtime.models.registry import read_model_config, weight_parts
 from openmodel_runtime.rank.limits import cpu_prompt_tokens
 
+_MOST_LICENSE = 256
 VERSION = 1
 """Of the summary's form: the operator looks again at what was inspected in another one."""
 
@@ -55,7 +56,7 @@ def inspect_checkpoint(folder: Path) -> Inspection:
         architecture=config.architecture,
         dtype=config.torch_dtype,
         quantization=config.quantization or "",
-        license=card_license(folder),
+        license=card_license(folder)[:_MOST_LICENSE],
         parameters=shape.parameters,
         active_parameters=shape.active_parameters,
         max_model_len=config.max_position_embeddings,

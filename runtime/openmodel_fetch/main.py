@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -23,7 +24,7 @@ from openmodel_fetch.manifest import NAME
 from openmodel_fetch.sketch import sketch
 from openmodel_fetch.source import parse_source
 from openmodel_runtime.checkpoint.config_fields import read_json
-from openmodel_runtime.errors import EXIT_START_FAILED, StartError
+from openmodel_runtime.errors import EXIT_START_FAILED, CheckpointError, StartError
 
 # The kubelet keeps so much of a termination message.
 _MOST_BYTES = 4096
@@ -67,7 +68,10 @@ def _parser() -> argparse.ArgumentParser:
 
 def _inspect(options: argparse.Namespace) -> Mapping[str, Any]:
     if options.model is not None:
-        return asdict(inspect_checkpoint(options.model))
+        try:
+            return asdict(inspect_checkpoint(options.model))
+        except PermissionError as error:
+            raise CheckpointError(f"{error.filename} can not be read by user {os.getuid()}") from None
     hub, _ = _hub(options)
     model = hub.resolve()
     with tempfile.TemporaryDirectory() as folder:

@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 
 from openmodel_fetch.hub import Hub, HubModel, is_small, tensor_files
+from openmodel_runtime.errors import CheckpointError
 
 
 def sketch(hub: Hub, model: HubModel, folder: Path) -> None:
@@ -16,11 +17,15 @@ def sketch(hub: Hub, model: HubModel, folder: Path) -> None:
     for file in model.files:
         if is_small(file.path):
             hub.fetch(model, file.path, folder)
+    sizes = {file.path: file.size for file in model.files}
     for path in tensor_files(model, folder):
         header = hub.header(model, path)
+        data = _data_bytes(header)
+        if not 0 <= data < sizes[path]:
+            raise CheckpointError(f"{path} is truncated: its header promises {data} bytes, the file has {sizes[path]}")
         with (folder / path).open("wb") as out:
             out.write(header)
-            out.truncate(len(header) + _data_bytes(header))
+            out.truncate(len(header) + data)
 
 
 def _data_bytes(header: bytes) -> int:

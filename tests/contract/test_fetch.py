@@ -14,10 +14,12 @@ import torch
 from checkpoints import write_tiny_mixtral
 from hub_server import HubDouble, serve_hub
 from openmodel_fetch import download as download_module
-from openmodel_fetch.errors import EXIT_INTERRUPTED
+from openmodel_fetch.errors import EXIT_INTERRUPTED, FetchInterrupted
+from openmodel_fetch.hub import Hub
 from openmodel_fetch.main import main
 from openmodel_fetch.manifest import ManifestFile, digest
 from openmodel_fetch.progress import telling
+from openmodel_fetch.source import parse_source
 from openmodel_operator.inspection import read_summary
 from openmodel_operator.job_progress import read_progress
 from openmodel_runtime.errors import EXIT_START_FAILED
@@ -225,3 +227,37 @@ def test_the_operator_reads_how_far_a_fetch_has_come(tmp_path: Path, capsys: pyt
     progress = read_progress(told)
     assert progress is not None
     assert (progress.count, progress.total) == (70, 100)
+
+
+def test_a_folder_that_no_fetch_put_there_is_no_checkpoint(hub: HubDouble, tmp_path: Path) -> None:
+    (tmp_path / "cache" / PLACE).mkdir(parents=True)
+    assert download(hub, tmp_path)[0] == 0
+    assert (tmp_path / "cache" / PLACE / "config.json").is_file()
+
+
+def test_a_hub_that_goes_away_on_the_way_is_asked_again(
+    hub: HubDouble, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = parse_source(f"hf://{REPOSITORY}", None, hub.url, None)
+    model = Hub(source).resolve()
+    away = Hub(replace(source, endpoint="http://127.0.0.1:9"))
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    with pytest.raises(FetchInterrupted):
+        download_module.download(away, REPOSITORY, model, tmp_path / "cache")
+
+
+@pytest.mark.parametrize("commit", ["", "..", "../other--model/" + "1" * 40])
+def test_a_commit_that_is_none_is_refused(hub: HubDouble, tmp_path: Path, commit: str) -> None:
+    hub.commit = commit
+    code, told = download(hub, tmp_path)
+    assert (code, told["reason"]) == (EXIT_START_FAILED, "SourceRefused")
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_small_file_that_is_large_is_not_fetched(
+    hub: HubDouble, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("openmodel_fetch.hub._MOST_SMALL_BYTES", 100)
+    code, told = run(hub, tmp_path, "inspect")
+    assert (code, told["reason"]) == (EXIT_START_FAILED, "SourceRefused")
+    assert hub.sent == {}

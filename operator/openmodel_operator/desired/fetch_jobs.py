@@ -5,13 +5,14 @@ Named by what is done and by whom: models of a namespace that want the same shar
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
+from dataclasses import asdict, replace
 
 from openmodel_operator import names
 from openmodel_operator.desired.identity import Identity, content_hash
+from openmodel_operator.desired.merge import merge
 from openmodel_operator.desired.security import CONTAINER_SECURITY, POD_SECURITY
 from openmodel_operator.desired.source import model_mount, model_volume
+from openmodel_operator.inspection import SUMMARY_FORM
 from openmodel_operator.spec import Manifest, OpenModelSpec
 
 # What lets a pod start at all in a cluster: pull secrets, a place to run.
@@ -26,6 +27,13 @@ _RETRIES = 3
 # Python, torch, and the headers of the files, or a piece of them.
 _RESOURCES = {"requests": {"cpu": "100m", "memory": "384Mi"}, "limits": {"memory": "1Gi"}}
 _SPARE_BYTES = 256 << 20
+_ENVIRONMENT = {
+    "HOME": "/tmp",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    # Its buffers go by what the node has, not by what the pod may use.
+    "HF_HUB_DISABLE_XET": "1",
+}
 
 
 def inspection_job(identity: Identity, spec: OpenModelSpec, image: str) -> Manifest:
@@ -36,7 +44,8 @@ def inspection_job(identity: Identity, spec: OpenModelSpec, image: str) -> Manif
     else:
         container = _container(spec, image, ["inspect", f"--model={names.MODEL_PATH}"], [model_mount(spec)])
         volumes = [model_volume(spec)]
-    return _job(identity, "inspection", _pod_spec(spec, container, volumes), _INSPECTION_SECONDS)
+    wanted = {"source": spec.source, "revision": spec.revision, **asdict(spec.fetch), "form": SUMMARY_FORM}
+    return _job(identity, "inspection", wanted, _pod_spec(spec, container, volumes), _INSPECTION_SECONDS)
 
 
 def fetch_job(identity: Identity, spec: OpenModelSpec, image: str, claim: Manifest, commit: str) -> Manifest:
@@ -46,16 +55,21 @@ def fetch_job(identity: Identity, spec: OpenModelSpec, image: str, claim: Manife
     container = _container(spec, image, flags, [cache, *_token_mounts(spec)])
     volume = {"name": "cache", "persistentVolumeClaim": {"claimName": claim["metadata"]["name"]}}
     pod = _pod_spec(spec, container, [volume, *_token_volumes(spec)])
-    return _job(identity, "fetch", pod, _FETCH_SECONDS, salt=claim["metadata"]["uid"])
+    wanted = {"source": spec.source, "commit": commit, "claim": claim["metadata"]["uid"]}
+    return _job(identity, "fetch", wanted, pod, _FETCH_SECONDS)
+
+
+def record_name(job: Manifest) -> str:
+    """Name of what keeps the Job's summary: by what is wanted alone, whoever found it."""
+    return str(job["metadata"]["labels"][names.RECORD_LABEL])
 
 
 def record(identity: Identity, job: Manifest, summary: str) -> Manifest:
     """What the Job found; it goes when the last model that wants it goes."""
-    metadata = job["metadata"]
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": identity.metadata(metadata["name"], metadata["labels"], controller=False),
+        "metadata": identity.metadata(record_name(job), job["metadata"]["labels"], controller=False),
         "data": {names.JOB_SUMMARY: summary},
     }
 
@@ -70,11 +84,8 @@ def weights_claim(
 ) -> Manifest:
     """A claim of ours, large enough for the checkpoint; it goes when the last model that wants it goes."""
     storage = {"storageClassName": storage_class} if storage_class else {}
-    labels = {"app.kubernetes.io/name": "openmodel", "app.kubernetes.io/managed-by": names.COMPONENT}
     return {
-        "apiVersion": "v1",
-        "kind": "PersistentVolumeClaim",
-        "metadata": identity.metadata(claim_name(spec, commit), labels, controller=False),
+        **owned_claim(identity, spec, commit),
         "spec": {
             "accessModes": [access_mode],
             "resources": {"requests": {"storage": str(size + size // 20 + _SPARE_BYTES)}},
@@ -83,19 +94,27 @@ def weights_claim(
     }
 
 
+def owned_claim(identity: Identity, spec: OpenModelSpec, commit: str) -> Manifest:
+    """A claim of ours, as a further model that wants it says so; how it is made is the first one's to say."""
+    labels = {"app.kubernetes.io/name": "openmodel", "app.kubernetes.io/managed-by": names.COMPONENT}
+    metadata = identity.metadata(claim_name(spec, commit), labels, controller=False)
+    return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata}
+
+
 def as_mounted(spec: OpenModelSpec, commit: str) -> OpenModelSpec:
     """The spec of a model whose checkpoint was fetched: pods mount it where `openmodel-fetch` puts it."""
     repository = spec.source.removeprefix("hf://").replace("/", "--")
     return replace(spec, source=f"pvc://{claim_name(spec, commit)}/{repository}/{commit}", revision=None)
 
 
-def _job(identity: Identity, kind: str, pod: Manifest, seconds: int, salt: str = "") -> Manifest:
-    # Not by the image: what was found stays found when the runtime changes; what failed is not kept.
-    what = [{key: value for key, value in container.items() if key != "image"} for container in pod["containers"]]
-    name = f"openmodel-{kind}-{content_hash({'pod': {**pod, 'containers': what}, 'salt': salt})}"
+def _job(identity: Identity, kind: str, wanted: Manifest, pod: Manifest, seconds: int) -> Manifest:
+    kept = f"openmodel-{kind}-{content_hash(wanted)}"
+    # Another pod is another Job: one that was stuck on a wrong image is not waited for when that is right.
+    name = f"{kept}-{content_hash(pod)[:5]}"
     labels = {
         "app.kubernetes.io/name": "openmodel",
         "app.kubernetes.io/managed-by": names.COMPONENT,
+        names.RECORD_LABEL: kept,
         names.JOB_LABEL: name,
     }
     given_up = {"containerName": names.FETCH_CONTAINER, "operator": "In", "values": [names.EXIT_START_FAILED]}
@@ -136,7 +155,9 @@ def _token_volumes(spec: OpenModelSpec) -> list[Manifest]:
     if spec.fetch.secret is None:
         return []
     name, key = spec.fetch.secret
-    return [{"name": "token", "secret": {"secretName": name, "items": [{"key": key, "path": "token"}]}}]
+    # One that is not there is the program's to tell: the kubelet would wait for it without a word in the pod's status.
+    secret = {"secretName": name, "items": [{"key": key, "path": "token"}], "optional": True}
+    return [{"name": "token", "secret": secret}]
 
 
 def _container(spec: OpenModelSpec, image: str, arguments: list[str], mounts: list[Manifest]) -> Manifest:
@@ -144,16 +165,16 @@ def _container(spec: OpenModelSpec, image: str, arguments: list[str], mounts: li
     runtime: Manifest = next(
         (item for item in template.get("containers", []) if item["name"] == names.RUNTIME_CONTAINER), {}
     )
-    pull: dict[str, Any] = {key: runtime[key] for key in ("imagePullPolicy",) if key in runtime}
+    pull: Manifest = {key: runtime[key] for key in ("imagePullPolicy",) if key in runtime}
     return {
         "name": names.FETCH_CONTAINER,
         "image": runtime.get("image", image),
         **pull,
         "command": ["python3", "-m", "openmodel_fetch"],
         "args": [*arguments, f"--termination-message-path={_TERMINATION_LOG}"],
-        "env": [{"name": "HOME", "value": "/tmp"}],
+        "env": [{"name": name, "value": value} for name, value in _ENVIRONMENT.items()],
         "resources": _RESOURCES,
-        "securityContext": CONTAINER_SECURITY,
+        "securityContext": merge(CONTAINER_SECURITY, runtime.get("securityContext", {})),
         "volumeMounts": [*mounts, {"name": "tmp", "mountPath": "/tmp"}],
     }
 
@@ -162,8 +183,10 @@ def _pod_spec(spec: OpenModelSpec, container: Manifest, volumes: list[Manifest])
     template = spec.pod_template.get("spec", {})
     return {
         **POD_SECURITY,
+        # Whoever may read a claim may read it here.
+        "securityContext": merge(POD_SECURITY["securityContext"], template.get("securityContext", {})),
         **{key: template[key] for key in _TAKEN_OVER if key in template},
         "restartPolicy": "Never",
         "containers": [container],
-        "volumes": [*volumes, {"name": "tmp", "emptyDir": {}}],
+        "volumes": [*volumes, {"name": "tmp", "emptyDir": {"sizeLimit": "1Gi"}}],
     }
