@@ -30,7 +30,7 @@ from openmodel_operator.plan import GroupPlan, plan_group
 from openmodel_operator.plan_check import actual_over_planned
 from openmodel_operator.reasons import Reason
 from openmodel_operator.recorded_jobs import RecordedJobs
-from openmodel_operator.rollout import ActionPlan, plan_actions
+from openmodel_operator.rollout import ActionPlan, is_paused, plan_actions
 from openmodel_operator.settings import Settings
 from openmodel_operator.spec import Manifest, OpenModelSpec, SpecError, parse_spec
 from openmodel_operator.status import blocked_status, model_status, underway_status
@@ -247,7 +247,7 @@ def _is_to_start(
     spec: OpenModelSpec, actions: ActionPlan, observed: Observed, plan: GroupPlan, outlook: Outlook
 ) -> bool:
     """Whether something is to be started that was not proven as it is to be now."""
-    if spec.suspend:
+    if spec.suspend or is_paused(spec, actions.revision, actions.serving):
         return False
     if actions.serving != actions.revision:
         return True

@@ -32,6 +32,7 @@ class Reason(StrEnum):
     INSPECTING = "Inspecting"
     FETCHING = "Fetching"
     STARTING = "Starting"
+    PAUSED = "Paused"
     ROLLING_OUT = "RollingOut"
     EXPERTS_MISSING = "ExpertsMissing"
     PROBE_FAILED = "ProbeFailed"

@@ -1,7 +1,8 @@
 """What to apply and what to delete now.
 
 Groups of a new revision come beside the old ones; when all of them are proven the Service moves, and the old ones go
-and drain. At zero replicas a revision that was never proven gets one group for its proof.
+and drain; or, where that is asked for, the old ones go first. At zero replicas a revision that was never proven gets
+one group for its proof.
 Pure: every step follows from what is observed, so it may be cut off anywhere and go on after.
 """
 
@@ -53,11 +54,13 @@ def plan_actions(
     if serving != revision and observed.service is not None:
         # What another spec made stays as that made it.
         selector = observed.service["spec"]["selector"]
+    if is_paused(spec, revision, before):
+        return _as_it_is(identity, observed, revision, before)
     apply = [network_policy(identity), disruption_budget(identity, serving), model_service(identity, selector)]
     for index in range(groups):
         apply += group_manifests(identity, template, revision, index, plan)
     keep = {group_name(identity.name, revision, index) for index in range(groups)}
-    if serving != revision and not spec.suspend:
+    if serving != revision and not spec.suspend and not spec.recreate:
         keep |= {_name(child) for child in observed.groups() if _revision(child) == serving}
     delete = [child for child in observed.groups() if _name(child) not in keep]
     return ActionPlan(
@@ -67,6 +70,25 @@ def plan_actions(
         apply=apply,
         delete=delete,
         reason=_reason(revision, serving, groups, proven),
+    )
+
+
+def is_paused(spec: OpenModelSpec, revision: str, serving: str) -> bool:
+    """Whether a revision waits for the user to go on."""
+    return spec.paused and not spec.suspend and serving != revision
+
+
+def _as_it_is(identity: Identity, observed: Observed, revision: str, serving: str) -> ActionPlan:
+    """Nothing is made, moved or removed."""
+    groups = sum(_revision(item) == revision for item in observed.stateful_sets)
+    what = "nothing serves" if serving == names.NO_REVISION else f"revision {serving} serves"
+    return ActionPlan(
+        revision=revision,
+        serving=serving,
+        groups=groups,
+        apply=[network_policy(identity), disruption_budget(identity, serving)],
+        delete=[],
+        reason=f"spec.rollout.paused is true: {what}, and revision {revision} waits",
     )
 
 

@@ -86,6 +86,10 @@ class OpenModelSpec:
     """That a pod may use; None where `resources.limits` does not say."""
     replicas: int
     drain_seconds: int
+    recreate: bool
+    """Old groups go before new ones come, instead of after."""
+    paused: bool
+    """Revisions stay as they are."""
     suspend: bool
     pod_template: Manifest
 
@@ -101,7 +105,7 @@ def parse_spec(spec: Mapping[str, Any]) -> OpenModelSpec:
     defaults = EngineSpec()
     resources = dict(spec.get("resources", {}))
     cpu = resources.get("requests", {}).get("cpu", resources.get("limits", {}).get("cpu", 1))
-    parallelism = spec.get("parallelism", {})
+    parallelism, rollout = spec.get("parallelism", {}), spec.get("rollout", {})
     ranks = group_ranks(parallelism)
     tensor = int(parallelism.get("tensor", 1)) > 1
     ranks_per_pod = int(parallelism.get("ranksPerPod", 1))
@@ -127,7 +131,9 @@ def parse_spec(spec: Mapping[str, Any]) -> OpenModelSpec:
         resources=resources,
         memory_bytes=_memory(resources),
         replicas=int(spec.get("replicas", 1)),
-        drain_seconds=int(spec.get("rollout", {}).get("drainSeconds", 120)),
+        drain_seconds=int(rollout.get("drainSeconds", 120)),
+        recreate=rollout.get("strategy") == "Recreate",
+        paused=bool(rollout.get("paused", False)),
         suspend=bool(spec.get("suspend", False)),
         pod_template=_pod_template(spec.get("podTemplate", {})),
     )
@@ -180,6 +186,11 @@ def parse_quantity(path: str, value: str | int | float) -> Decimal:
         raise SpecError(f"{path}: {value!r} is not a quantity") from None
 
 
+def strategy(spec: OpenModelSpec) -> str:
+    """How revisions change: Auto is Surge."""
+    return "Recreate" if spec.recreate else "Surge"
+
+
 def effective_values(spec: OpenModelSpec) -> Manifest:
     """`status.effective`: every optional field's value in force."""
     engine = spec.engine
@@ -201,7 +212,7 @@ def effective_values(spec: OpenModelSpec) -> Manifest:
         },
         "threadsPerRank": spec.threads,
         "replicas": spec.replicas,
-        "rollout": {"strategy": "Surge", "paused": False, "drainSeconds": spec.drain_seconds},
+        "rollout": {"strategy": strategy(spec), "paused": spec.paused, "drainSeconds": spec.drain_seconds},
         "suspend": spec.suspend,
         "access": {"authentication": "None"},
         "telemetry": {"captureContent": False},

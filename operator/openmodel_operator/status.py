@@ -28,8 +28,8 @@ from openmodel_operator.outlook import Blocked, Known, Outlook
 from openmodel_operator.plan import GroupPlan
 from openmodel_operator.plan_status import PlannedVerdict, model_facts, plan_status, planned_verdict
 from openmodel_operator.reasons import ConditionType, Reason
-from openmodel_operator.rollout import ActionPlan
-from openmodel_operator.spec import Manifest, OpenModelSpec, effective_values
+from openmodel_operator.rollout import ActionPlan, is_paused
+from openmodel_operator.spec import Manifest, OpenModelSpec, effective_values, strategy
 
 
 def blocked_status(before: Mapping[str, Any], generation: int, blocked: Blocked, now: datetime) -> Manifest:
@@ -132,8 +132,8 @@ def model_status(
         "endpoint": endpoint(identity),
         "rollout": {
             "revision": actions.serving,
-            "strategy": "Surge",
-            "strategyReason": "groups of a new revision start beside the old ones",
+            "strategy": strategy(spec),
+            "strategyReason": _STRATEGY_REASONS[strategy(spec)],
         },
     }
     status |= _model_facts(before, observed, pods) | experts_status(before, reports)
@@ -144,6 +144,10 @@ def model_status(
 
 
 _Verdict = tuple[bool, Reason, str]
+_STRATEGY_REASONS = {
+    "Surge": "groups of a new revision start beside the old ones",
+    "Recreate": "as asked for: the old groups go before new ones serve, and calls fail meanwhile",
+}
 _VERDICTS_OF_JOBS = (Reason.INVALID_CHECKPOINT, Reason.UNSUPPORTED_MODEL, Reason.SOURCE_REFUSED)
 _ABOUT_WHAT_SERVES = (ConditionType.WEIGHTS_READY, ConditionType.EXPERT_COVERAGE, ConditionType.ROLLOUT_VERIFIED)
 
@@ -157,6 +161,8 @@ def _ready(
 ) -> _Verdict:
     if spec.suspend:
         return False, Reason.SUSPENDED, "spec.suspend is true: there are no pods"
+    if is_paused(spec, actions.revision, actions.serving):
+        return False, Reason.PAUSED, actions.reason
     if actions.serving == actions.revision and spec.replicas == 0:
         return True, Reason.SCALED_TO_ZERO, f"revision {actions.revision} answered before it was scaled to zero"
     if actions.serving == actions.revision and proven:
@@ -197,7 +203,7 @@ def _verdicts(
     settled: bool = False,
     reconciling: str = "",
 ) -> Sequence[Verdict]:
-    at_rest = settled or stalled is not None or ready[1] is Reason.SUSPENDED
+    at_rest = settled or stalled is not None or ready[1] in (Reason.SUSPENDED, Reason.PAUSED)
     return (
         Verdict(ConditionType.READY, *ready),
         Verdict(ConditionType.RECONCILING, False, Reason.SETTLED, "nothing is left to do")

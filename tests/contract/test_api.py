@@ -36,6 +36,8 @@ BUILT = {
     "resources.limits",
     "replicas",
     "rollout.drainSeconds",
+    "rollout.strategy",
+    "rollout.paused",
     "suspend",
     "podTemplate",
 }

@@ -50,6 +50,26 @@ def test_scaling_by_the_scale_subresource(operator: Operator, namespace: str, ti
     operator.wait_for(namespace, "tiny", "Ready", "True", "Serving")
 
 
+def test_a_change_waits_while_it_is_paused_and_then_makes_room_first(
+    operator: Operator, namespace: str, tiny_source: str
+) -> None:
+    model = operator.model(namespace, "tiny", tiny_source)
+    operator.kubectl.apply(model)
+    before = operator.wait_for(namespace, "tiny", "Ready", "True")["status"]["rollout"]["revision"]
+    model["spec"] |= {"engine": {"maxModelLen": 128}, "rollout": {"strategy": "Recreate", "paused": True}}
+    operator.kubectl.apply(model)
+    paused = operator.wait_for(namespace, "tiny", "Ready", "False", "Paused")
+    assert paused["status"]["rollout"]["revision"] == before
+    (pod,) = operator.pods(namespace, "tiny")
+    assert is_ready(pod)
+    model["spec"]["rollout"]["paused"] = False
+    operator.kubectl.apply(model)
+    after = operator.wait_for(namespace, "tiny", "Ready", "True")["status"]["rollout"]
+    assert after["revision"] != before
+    assert after["strategy"] == "Recreate"
+    wait_until("the old pod is gone", lambda: len(operator.pods(namespace, "tiny")) == 1)
+
+
 def test_a_model_that_starts_at_zero_is_proven_first(operator: Operator, namespace: str, tiny_source: str) -> None:
     operator.kubectl.apply(operator.model(namespace, "tiny", tiny_source, replicas=0))
     operator.wait_for(namespace, "tiny", "Ready", "True", "ScaledToZero")

@@ -32,8 +32,6 @@ def test_a_small_spec_is_admitted() -> None:
         ({"engine": {"quantization": "fp8"}}, "spec.engine.quantization"),
         ({"autoscaling": {"maxReplicas": 2}}, "spec.autoscaling"),
         ({"rollout": {"verify": {"configMap": "x"}}}, "spec.rollout.verify"),
-        ({"rollout": {"paused": True}}, "spec.rollout.paused"),
-        ({"rollout": {"strategy": "Recreate"}}, "spec.rollout.strategy"),
         ({"access": {"router": "WhenCold"}}, "spec.access.router"),
         ({"telemetry": {"captureContent": True}}, "spec.telemetry.captureContent"),
         ({"model": {**MODEL, "digest": "sha256:" + "0" * 64}}, "spec.model.digest"),

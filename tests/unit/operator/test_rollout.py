@@ -157,3 +157,36 @@ def test_evictions_go_by_the_revision_that_serves() -> None:
         (budget,) = [item for item in actions.apply if item["kind"] == "PodDisruptionBudget"]
         assert budget["spec"]["selector"]["matchLabels"][names.REVISION_LABEL] == before.revision
         assert budget["spec"]["maxUnavailable"] == 1
+
+
+def test_old_groups_go_first_where_that_is_asked_for() -> None:
+    old, observed = serving(a_spec(replicas=2))
+    spec = a_spec(replicas=2, engine={"dtype": "float32"}, rollout={"strategy": "Recreate"})
+    actions = step(spec, observed)
+    assert all(old.revision in name for name in deleted(actions))
+    assert len(actions.delete) == 4
+    assert kinds(actions).count("StatefulSet") == 2
+    assert actions.serving == old.revision, "the Service moves when the new ones have answered"
+    pods = [a_pod(actions.revision, group=group) for group in range(2)]
+    assert step(spec, observed_after(actions, pods=pods)).serving == actions.revision
+
+
+def test_a_rollout_that_is_paused_stands_still_wherever_it_is() -> None:
+    old, observed = serving(a_spec())
+    changed: dict[str, Any] = {"engine": {"dtype": "float32"}}
+    paused = a_spec(**changed, rollout={"paused": True})
+    before = step(paused, observed)
+    assert (before.serving, before.delete) == (old.revision, [])
+    assert "StatefulSet" not in kinds(before)
+    half = step(a_spec(**changed), observed)
+    proven = observed_after(half, pods=[*observed.pods, a_pod(half.revision)], kept=observed)
+    standing = step(paused, proven)
+    assert (standing.serving, standing.delete) == (old.revision, [])
+    assert "StatefulSet" not in kinds(standing)
+    assert step(a_spec(**changed), proven).serving == half.revision
+    assert step(a_spec(rollout={"paused": True}), proven).serving == old.revision, "back is never paused"
+
+
+def test_a_new_model_that_is_paused_starts_nothing() -> None:
+    actions = step(a_spec(rollout={"paused": True}), Observed())
+    assert "StatefulSet" not in kinds(actions)

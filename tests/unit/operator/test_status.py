@@ -195,3 +195,11 @@ def test_an_inspection_that_is_tried_again_changes_nothing_before_it_has_news() 
     before = blocked_status({}, 1, blocked, NOW)
     assert being_inspected(before, 1, LATER) == before
     assert verdict(being_inspected(before, 2, LATER), "Stalled")[0] == "False"
+
+
+def test_a_paused_rollout_is_at_rest_and_says_so() -> None:
+    spec = a_spec(rollout={"paused": True})
+    result = status(spec, Observed())
+    assert verdict(result, "Ready") == ("False", "Paused")
+    assert verdict(result, "Reconciling")[0] == "False"
+    assert result["effective"]["rollout"]["paused"] is True
