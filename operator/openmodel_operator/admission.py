@@ -34,8 +34,6 @@ class _Limit:
 
 _LATER = "is not supported yet: leave it out"
 _LIMITS = (
-    _Limit("model.digest", (), _LATER),
-    _Limit("model.license", (), _LATER),
     _Limit("engine.quantization", ("auto", "none", "int8"), "is not supported yet: use auto, none or int8"),
     _Limit("parallelism.expert", tuple(range(1, 9)), "is not supported yet: use 1 to 8 or leave it out"),
     _Limit("parallelism.tensor", tuple(range(1, 9)), "is not supported yet: use 1 to 8 or leave it out"),
@@ -79,6 +77,14 @@ def refusals(spec: Mapping[str, Any]) -> tuple[Refusal, ...]:
             )
         )
     source = spec["model"]["source"]
+    if "digest" in spec["model"] and not source.startswith("hf://"):
+        found.append(
+            Refusal(
+                "spec.model.digest",
+                "spec.model.digest: is not supported yet for what is mounted as is: leave it out; an image is pinned "
+                "by spec.model.revision",
+            )
+        )
     if not source.startswith(("oci://", "pvc://", "hf://")):
         scheme = source.split("://")[0]
         found.append(

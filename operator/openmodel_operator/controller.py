@@ -89,13 +89,14 @@ class Controller:
         if spec.is_fetched and (commit := _commit(outlook, before, generation)):
             spec = as_mounted(spec, commit)
         actions = plan_actions(identity, spec, plan, observed, self._settings.runtime_image)
-        if _is_to_start(wanted, actions, observed, plan, outlook):
+        if _is_to_start(wanted, actions, observed, plan, outlook) or _is_to_check(wanted, before):
             # Nothing is asked of the cluster for what may not fit, or is not here yet.
-            held_up = await self._held_up(identity, wanted, outlook)
-            if isinstance(held_up, Underway):
-                return underway_status(before, generation, held_up, plan, outlook, _now())
-            if held_up is not None:
-                return blocked_status(before, generation, held_up, _now())
+            looked = await self._fetched(identity, wanted, outlook)
+            if isinstance(looked, Underway):
+                return underway_status(before, generation, looked, plan, outlook, _now())
+            if isinstance(looked, Blocked):
+                return blocked_status(before, generation, looked, _now())
+            outlook = looked
         shrink = refused_shrink(plan, observed.reports_of(actions.revision)) if actions.groups else None
         if shrink is not None:
             return blocked_status(before, generation, Blocked(Reason.INSUFFICIENT_MEMORY, shrink, False), _now())
@@ -105,12 +106,17 @@ class Controller:
         self._check_plan(key, spec, outlook, observed.proven_facts(actions.revision))
         return model_status(identity, spec, plan, actions, observed, outlook, before, generation, _now())
 
-    async def _held_up(self, identity: Identity, spec: OpenModelSpec, outlook: Outlook) -> Underway | Blocked | None:
-        """What a revision that has not served yet waits for; None when it can be started."""
+    async def _fetched(self, identity: Identity, spec: OpenModelSpec, outlook: Outlook) -> Outlook:
+        """What is known once pods can mount the checkpoint; until then what is waited for, or in the way."""
         if not isinstance(outlook, Known) or not spec.is_fetched:
-            return None if isinstance(outlook, Known) else outlook
-        fetched = await self._fetcher.fetched(identity, spec, outlook.inspection)
-        return None if isinstance(fetched, str) else fetched
+            return outlook
+        digest = await self._fetcher.fetched(identity, spec, outlook.inspection)
+        if not isinstance(digest, str):
+            return digest
+        if spec.digest not in (None, digest):
+            told = f"spec.model.digest: the checkpoint that was fetched has {digest}: nothing of it is served"
+            return Blocked(Reason.DIGEST_MISMATCH, told, planned=False, inspection=outlook.inspection)
+        return replace(outlook, digest=digest)
 
     def _check_plan(self, key: ModelKey, spec: OpenModelSpec, outlook: Outlook, facts: Mapping[str, str]) -> None:
         if isinstance(outlook, Known) and facts:
@@ -253,8 +259,15 @@ def _is_to_start(
         return True
     # Its claim may be gone.
     woken = spec.is_fetched and actions.groups and not observed.proven_groups(actions.revision)
+    if isinstance(outlook, Blocked) and outlook.reason is Reason.LICENSE_MISMATCH:
+        return True
     regrouped = isinstance(outlook, Blocked) and changes_groups(plan, observed, actions.revision)
     return bool(woken or regrouped)
+
+
+def _is_to_check(spec: OpenModelSpec, before: Manifest) -> bool:
+    """Whether a digest is asked for that was not found yet."""
+    return spec.digest is not None and not spec.suspend and before.get("model", {}).get("digest") != spec.digest
 
 
 def _owned_by(child: Manifest, *uids: str) -> bool:

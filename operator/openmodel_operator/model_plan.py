@@ -5,6 +5,7 @@ Pure: what only the checkpoint can tell is checked here, before anything is star
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from openmodel_operator.inspection import Inspection
@@ -28,6 +29,12 @@ class Unplannable:
 
 def plan_model(spec: OpenModelSpec, inspection: Inspection) -> MemoryPlan | Unplannable:
     """The bill of one rank of a group."""
+    if spec.license is not None and not allows(spec.license, inspection.license):
+        stated = f"states {inspection.license!r}" if inspection.license else "states no licence"
+        return Unplannable(
+            Reason.LICENSE_MISMATCH,
+            f"spec.model.license: the model card {stated}, not {spec.license!r}: use another, or correct the field",
+        )
     wrong = _contradiction(spec, inspection)
     if wrong:
         return Unplannable(Reason.INVALID_SPEC, wrong)
@@ -57,6 +64,12 @@ def memory_request(spec: OpenModelSpec, inspection: Inspection) -> MemoryRequest
         weight_bytes=1.0 if engine.quantization == "int8" else float(element_bytes),
         element_bytes=element_bytes,
     )
+
+
+def allows(expression: str, stated: str) -> bool:
+    """Whether a licence is one of those of an SPDX expression; a card's identifiers are SPDX's in small letters."""
+    wanted = [item.strip(" ()").lower() for item in re.split(r"\bOR\b", expression)]
+    return stated.lower() in wanted
 
 
 def _contradiction(spec: OpenModelSpec, inspection: Inspection) -> str:

@@ -20,6 +20,8 @@ class Known:
 
     inspection: Inspection
     memory: MemoryPlan
+    digest: str = ""
+    """Of what was fetched, as its manifest has it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,11 @@ Pure.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from openmodel_operator.conditions import timestamp
 from openmodel_operator.inspection import Inspection
 from openmodel_operator.job_progress import Fetched, Underway
 from openmodel_operator.memory_plan import MemoryBill
@@ -38,6 +43,17 @@ def plan_status(plan: GroupPlan, outlook: Outlook) -> Manifest:
         "survives": {"processLoss": int(memory.survives_process_loss), "podLoss": int(memory.survives_pod_loss)},
         "reason": _reason(plan, outlook),
     }
+
+
+def verified_facts(before: Mapping[str, Any], outlook: Known, now: datetime) -> Manifest:
+    """`model.digest` and since when it is known, which stay while the commit does."""
+    told = before.get("model", {})
+    known = {key: told[key] for key in ("digest", "verifiedAt") if key in told}
+    if told.get("revision") != outlook.inspection.commit:
+        known = {}
+    if outlook.digest and outlook.digest != known.get("digest"):
+        return {"digest": outlook.digest, "verifiedAt": timestamp(now)}
+    return known
 
 
 def model_facts(inspection: Inspection, come: Fetched | None = None) -> Manifest:

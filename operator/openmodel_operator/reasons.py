@@ -49,6 +49,8 @@ class Reason(StrEnum):
     INVALID_CHECKPOINT = "InvalidCheckpoint"
     UNSUPPORTED_MODEL = "UnsupportedModel"
     INSPECTION_FAILED = "InspectionFailed"
+    LICENSE_MISMATCH = "LicenseMismatch"
+    DIGEST_MISMATCH = "DigestMismatch"
     SOURCE_REFUSED = "SourceRefused"
     CACHE_NOT_FOUND = "CacheNotFound"
     FETCH_INTERRUPTED = "FetchInterrupted"

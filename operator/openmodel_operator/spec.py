@@ -68,6 +68,10 @@ class OpenModelSpec:
 
     source: str
     revision: str | None
+    digest: str | None
+    """That the checkpoint's manifest must have."""
+    license: str | None
+    """That the model card must state: SPDX, alternatives by OR."""
     fetch: FetchSpec
     engine: EngineSpec
     ranks: int
@@ -112,6 +116,8 @@ def parse_spec(spec: Mapping[str, Any]) -> OpenModelSpec:
     return OpenModelSpec(
         source=spec["model"]["source"],
         revision=spec["model"].get("revision"),
+        digest=spec["model"].get("digest"),
+        license=spec["model"].get("license"),
         fetch=_fetch(spec["model"]),
         engine=EngineSpec(
             dtype=engine.get("dtype", defaults.dtype),

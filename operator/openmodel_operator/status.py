@@ -26,7 +26,7 @@ from openmodel_operator.job_progress import Fetched, Underway
 from openmodel_operator.observed import Observed, is_ready, proof_key
 from openmodel_operator.outlook import Blocked, Known, Outlook
 from openmodel_operator.plan import GroupPlan
-from openmodel_operator.plan_status import PlannedVerdict, model_facts, plan_status, planned_verdict
+from openmodel_operator.plan_status import PlannedVerdict, model_facts, plan_status, planned_verdict, verified_facts
 from openmodel_operator.reasons import ConditionType, Reason
 from openmodel_operator.rollout import ActionPlan, is_paused
 from openmodel_operator.spec import Manifest, OpenModelSpec, effective_values, strategy
@@ -139,7 +139,8 @@ def model_status(
     status |= _model_facts(before, observed, pods) | experts_status(before, reports)
     if isinstance(outlook, Known):
         whole = Fetched(outlook.inspection.download_bytes, outlook.inspection.download_bytes)
-        status["model"] = {**status.get("model", {}), **model_facts(outlook.inspection, whole)}
+        verified = verified_facts(before, outlook, now)
+        status["model"] = {**status.get("model", {}), **model_facts(outlook.inspection, whole), **verified}
     return status | _told_failure(failure, before, now)
 
 

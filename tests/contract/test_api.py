@@ -31,6 +31,8 @@ BUILT = {
     "model.secretRef.name",
     "model.secretRef.key",
     "model.endpoint",
+    "model.digest",
+    "model.license",
     "model.cache.persistentVolumeClaim",
     "resources.requests",
     "resources.limits",

@@ -35,7 +35,6 @@ def test_a_small_spec_is_admitted() -> None:
         ({"access": {"router": "WhenCold"}}, "spec.access.router"),
         ({"telemetry": {"captureContent": True}}, "spec.telemetry.captureContent"),
         ({"model": {**MODEL, "digest": "sha256:" + "0" * 64}}, "spec.model.digest"),
-        ({"model": {**MODEL, "license": "MIT"}}, "spec.model.license"),
         ({"model": {"source": "s3://bucket/name"}}, "spec.model.source"),
     ],
 )

@@ -148,3 +148,22 @@ async def test_a_pull_that_failed_once_is_not_told_for_the_whole_fetch() -> None
     await subject.reconcile(KEY)
     assert kube.ready() == ("False", "Fetching")
     assert kube.condition("Stalled")[0] == "False"
+
+
+async def test_the_digest_that_was_fetched_is_told_and_held_to_what_is_pinned() -> None:
+    kube = DictionaryKube(inspected=False, **HUB)
+    subject = await serving(kube)
+    assert kube.model is not None
+    told = kube.model["status"]["model"]
+    assert told["digest"] == "sha256:0"
+    assert told["verifiedAt"]
+    await subject.reconcile(KEY)
+    assert kube.model["status"]["model"] == told
+    kube.model["spec"]["model"] = {**HUB["model"], "digest": "sha256:1"}
+    await subject.reconcile(KEY)
+    assert kube.condition("Stalled") == ("True", "DigestMismatch")
+    assert kube.condition("Planned") == ("False", "DigestMismatch")
+    assert only(kube, "StatefulSet")
+    kube.model["spec"]["model"] = {**HUB["model"], "digest": "sha256:0"}
+    await subject.reconcile(KEY)
+    assert kube.ready() == ("True", "Serving")

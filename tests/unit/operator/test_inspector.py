@@ -102,3 +102,23 @@ def test_who_may_read_a_claim_may_inspect_it() -> None:
     assert pod["securityContext"]["runAsUser"] == 1000
     assert pod["securityContext"]["supplementalGroups"] == [7]
     assert pod["securityContext"]["runAsNonRoot"]
+
+
+async def test_a_licence_that_the_card_does_not_state_starts_nothing_and_stalls_what_serves() -> None:
+    kube = DictionaryKube()
+    subject = controller(kube, Prover())
+    assert kube.model is not None
+    source = kube.model["spec"]["model"]["source"]
+    kube.model["spec"]["model"] = {"source": source, "license": "MIT"}
+    await subject.reconcile(KEY)
+    assert kube.condition("Stalled") == ("True", "LicenseMismatch")
+    assert kube.objects == {}
+    kube.model["spec"]["model"] = {"source": source, "license": "Apache-2.0"}
+    await subject.reconcile(KEY)
+    kube.run_pod()
+    await subject.reconcile(KEY)
+    assert kube.ready() == ("True", "Serving")
+    kube.model["spec"]["model"] = {"source": source, "license": "MIT"}
+    await subject.reconcile(KEY)
+    assert kube.condition("Stalled") == ("True", "LicenseMismatch")
+    assert "StatefulSet" in {kind for kind, _ in kube.objects}

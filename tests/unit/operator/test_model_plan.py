@@ -99,3 +99,23 @@ def test_the_plan_is_compared_with_what_a_rank_says() -> None:
 def test_another_form_of_summary_is_none(text: str) -> None:
     with pytest.raises(SummaryError):
         read_summary(text)
+
+
+@pytest.mark.parametrize(
+    ("expression", "stated", "allowed"),
+    [
+        ("Apache-2.0", "apache-2.0", True),
+        ("MIT OR Apache-2.0", "apache-2.0", True),
+        ("(MIT OR Apache-2.0)", "mit", True),
+        ("MIT", "apache-2.0", False),
+        ("MIT", "", False),
+        ("MIT AND Apache-2.0", "mit", False),
+    ],
+)
+def test_a_licence_is_held_to_what_the_card_states(expression: str, stated: str, allowed: bool) -> None:
+    inspection = read_summary(a_summary(license=stated))
+    planned = plan_model(a_spec(model={"source": "oci://r/m:1", "license": expression}), inspection)
+    assert isinstance(planned, MemoryPlan) is allowed
+    if isinstance(planned, Unplannable):
+        assert planned.reason is Reason.LICENSE_MISMATCH
+        assert "spec.model.license" in planned.message
