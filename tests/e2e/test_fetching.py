@@ -45,6 +45,8 @@ def test_a_hubs_model_is_fetched_once_and_served_by_pods_that_see_no_token(
     operator.kubectl.apply(secret(namespace, TOKEN), hub_model(operator, namespace, "one", hub))
     one = operator.wait_for(namespace, "one", "Ready", "True")
     assert one["status"]["model"]["revision"] == hub.commit
+    assert one["status"]["model"]["digest"].startswith("sha256:")
+    assert one["status"]["model"]["download"]["bytes"] == one["status"]["model"]["download"]["total"] > 0
     assert condition(one, "WeightsReady")[0] == "True"
     (pod,) = operator.pods(namespace, "one")
     assert "secret" not in str(pod["spec"]["volumes"])
