@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from factories import IDENTITY, IMAGE, SOURCE, a_pod, a_spec, a_summary
 from openmodel_operator.controller import AskGroup, Controller
 from openmodel_operator.desired.fetch_jobs import inspection_job, record
+from openmodel_operator.golden_prompts import GoldenPrompt
 from openmodel_operator.group_report import GroupReport
 from openmodel_operator.kube import Kube, KubeError
 from openmodel_operator.observed import Proof
 from openmodel_operator.settings import Settings
 from openmodel_operator.spec import Manifest
+from openmodel_operator.verifier import Complete
 
 KEY = (IDENTITY.namespace, IDENTITY.name)
 
@@ -104,8 +106,14 @@ async def no_group(address: str) -> GroupReport | None:
     return None
 
 
-def controller(kube: DictionaryKube, prover: Prover, ask_group: AskGroup = no_group) -> Controller:
-    return Controller(cast(Kube, kube), Settings(runtime_image=IMAGE), prover, ask_group)
+async def no_tokens(address: str, model: str, revision: str, prompt: GoldenPrompt) -> Sequence[int]:
+    raise ConnectionError("nobody")
+
+
+def controller(
+    kube: DictionaryKube, prover: Prover, ask_group: AskGroup = no_group, complete: Complete = no_tokens
+) -> Controller:
+    return Controller(cast(Kube, kube), Settings(runtime_image=IMAGE), prover, ask_group, complete)
 
 
 def end_pod(kube: DictionaryKube, job: Manifest | None = None, **state: Any) -> None:

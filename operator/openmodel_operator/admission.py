@@ -39,7 +39,6 @@ _LIMITS = (
     _Limit("parallelism.tensor", tuple(range(1, 9)), "is not supported yet: use 1 to 8 or leave it out"),
     _Limit("accelerator", (), "is not supported yet: leave it out, the model then runs on CPU"),
     _Limit("autoscaling", (), "is not supported yet: scale with kubectl scale"),
-    _Limit("rollout.verify", (), _LATER),
     _Limit("access.tls", (), _LATER),
     _Limit("access.authentication", ("None",), "is not supported yet: use None or leave it out"),
     _Limit("access.router", (), _LATER),

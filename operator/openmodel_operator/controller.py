@@ -19,22 +19,24 @@ from openmodel_operator.desired.fetch_jobs import as_mounted
 from openmodel_operator.desired.identity import Identity
 from openmodel_operator.events import transition_event
 from openmodel_operator.fetcher import Fetcher
+from openmodel_operator.gate import is_to_check, is_to_start, known_commit
 from openmodel_operator.group_report import GroupReport
-from openmodel_operator.group_status import changes_groups, refused_shrink
+from openmodel_operator.group_status import refused_shrink
 from openmodel_operator.inspector import Inspector
 from openmodel_operator.job_progress import Underway
 from openmodel_operator.kube import Kube, KubeError
 from openmodel_operator.observed import Observed, Proof, is_ready, proof_key
 from openmodel_operator.outlook import Blocked, Known, Outlook
-from openmodel_operator.plan import GroupPlan, plan_group
+from openmodel_operator.plan import plan_group
 from openmodel_operator.plan_check import actual_over_planned
 from openmodel_operator.reasons import Reason
 from openmodel_operator.recorded_jobs import RecordedJobs
-from openmodel_operator.rollout import ActionPlan, is_paused, plan_actions
+from openmodel_operator.rollout import ActionPlan, plan_actions
 from openmodel_operator.settings import Settings
 from openmodel_operator.spec import Manifest, OpenModelSpec, SpecError, parse_spec
 from openmodel_operator.status import blocked_status, model_status, underway_status
 from openmodel_operator.status_patch import status_patch
+from openmodel_operator.verifier import Complete, Verifier
 
 _log = logging.getLogger(__name__)
 ModelKey = tuple[str, str]
@@ -48,13 +50,14 @@ AskGroup = Callable[[str], Awaitable[GroupReport | None]]
 class Controller:
     """Brings OpenModels about, one look at a time."""
 
-    def __init__(self, kube: Kube, settings: Settings, prove: Prove, ask_group: AskGroup) -> None:
+    def __init__(self, kube: Kube, settings: Settings, prove: Prove, ask_group: AskGroup, complete: Complete) -> None:
         self._kube = kube
         self._settings = settings
         self._prove = prove
         self._ask_group = ask_group
         self._jobs = RecordedJobs(kube)
         self._inspector = Inspector(self._jobs, settings.runtime_image)
+        self._verifier = Verifier(kube, complete)
         self._fetcher = Fetcher(kube, self._jobs, settings)
         self._proofs: dict[ModelKey, dict[str, Proof]] = {}
         self.plan_ratios: dict[ModelKey, dict[str, float]] = {}
@@ -67,6 +70,7 @@ class Controller:
             # Owner references do the cleaning.
             self._proofs.pop(key, None)
             self._inspector.forget(*key)
+            self._verifier.forget(*key)
             self.plan_ratios.pop(key, None)
             return
         status = await self._step(key, model)
@@ -86,10 +90,11 @@ class Controller:
             return blocked_status(before, generation, spec, _now())
         outlook = await self._inspector.outlook(identity, spec)
         plan, wanted = plan_group(spec), spec
-        if spec.is_fetched and (commit := _commit(outlook, before, generation)):
+        if spec.is_fetched and (commit := known_commit(outlook, before, generation)):
             spec = as_mounted(spec, commit)
-        actions = plan_actions(identity, spec, plan, observed, self._settings.runtime_image)
-        if _is_to_start(wanted, actions, observed, plan, outlook) or _is_to_check(wanted, before):
+        image = self._settings.runtime_image
+        actions = plan_actions(identity, spec, plan, observed, image)
+        if is_to_start(wanted, actions, observed, plan, outlook) or is_to_check(wanted, before):
             # Nothing is asked of the cluster for what may not fit, or is not here yet.
             looked = await self._fetched(identity, wanted, outlook)
             if isinstance(looked, Underway):
@@ -97,6 +102,9 @@ class Controller:
             if isinstance(looked, Blocked):
                 return blocked_status(before, generation, looked, _now())
             outlook = looked
+        if spec.verify is not None and actions.complete and actions.serving != actions.revision:
+            verification = await self._verifier.verify(identity, spec.verify, actions, observed)
+            actions = plan_actions(identity, spec, plan, observed, image, verification)
         shrink = refused_shrink(plan, observed.reports_of(actions.revision)) if actions.groups else None
         if shrink is not None:
             return blocked_status(before, generation, Blocked(Reason.INSUFFICIENT_MEMORY, shrink, False), _now())
@@ -239,35 +247,6 @@ def _admit(raw: dict[str, Any]) -> OpenModelSpec | Blocked:
         return parse_spec(raw)
     except SpecError as error:
         return Blocked(Reason.INVALID_SPEC, str(error), planned=False)
-
-
-def _commit(outlook: Outlook, before: Manifest, generation: int) -> str:
-    """Of a fetched model: what was found, or was told of this very spec; "" when nothing was."""
-    if isinstance(outlook, Known):
-        return outlook.inspection.commit
-    told = before.get("model", {}).get("revision", "")
-    return str(told) if before.get("observedGeneration") == generation else ""
-
-
-def _is_to_start(
-    spec: OpenModelSpec, actions: ActionPlan, observed: Observed, plan: GroupPlan, outlook: Outlook
-) -> bool:
-    """Whether something is to be started that was not proven as it is to be now."""
-    if spec.suspend or is_paused(spec, actions.revision, actions.serving):
-        return False
-    if actions.serving != actions.revision:
-        return True
-    # Its claim may be gone.
-    woken = spec.is_fetched and actions.groups and not observed.proven_groups(actions.revision)
-    if isinstance(outlook, Blocked) and outlook.reason is Reason.LICENSE_MISMATCH:
-        return True
-    regrouped = isinstance(outlook, Blocked) and changes_groups(plan, observed, actions.revision)
-    return bool(woken or regrouped)
-
-
-def _is_to_check(spec: OpenModelSpec, before: Manifest) -> bool:
-    """Whether a digest is asked for that was not found yet."""
-    return spec.digest is not None and not spec.suspend and before.get("model", {}).get("digest") != spec.digest
 
 
 def _owned_by(child: Manifest, *uids: str) -> bool:

@@ -17,7 +17,7 @@ import kopf
 from openmodel_operator import names
 from openmodel_operator.controller import Controller, ModelKey
 from openmodel_operator.kube import Kube
-from openmodel_operator.probe import ask_group, prove
+from openmodel_operator.probe import ask_group, complete, prove
 from openmodel_operator.settings import Settings, SettingsError
 from openmodel_operator.telemetry.metrics import OperatorMetrics
 from openmodel_operator.work_queue import WorkQueue
@@ -36,7 +36,7 @@ class Operator:
         self._settings = settings
         self._kube = kube
         self._metrics = metrics
-        self._controller = Controller(kube, settings, prove, ask_group)
+        self._controller = Controller(kube, settings, prove, ask_group, complete)
         metrics.watch_plans(lambda: self._controller.plan_ratios)
         self._queue: WorkQueue[ModelKey] = WorkQueue(self._look, _WORKERS)
         self._resynced = time.monotonic()

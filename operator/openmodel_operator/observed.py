@@ -71,6 +71,11 @@ class Observed:
         """Groups of a revision whose first pod is ready and answered a real inference."""
         return sum(1 for pod in self.pods_of(revision) if is_ready(pod) and self._proven(pod))
 
+    def proven_address(self, revision: str) -> str | None:
+        """Of a pod of the revision that answered a real inference."""
+        pods = (pod for pod in self.pods_of(revision) if is_ready(pod) and self._proven(pod))
+        return next((str(pod["status"]["podIP"]) for pod in pods), None)
+
     def proven_facts(self, revision: str) -> Mapping[str, str]:
         """What the first proven pod of a revision says that it loaded; {} when there is none."""
         proven = (self.proofs[proof_key(pod)] for pod in self.pods_of(revision) if is_ready(pod) and self._proven(pod))

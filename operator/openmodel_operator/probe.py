@@ -1,4 +1,4 @@
-"""What the operator asks a pod over gRPC: one greedy token, for real, as the proof of Ready; and how its group is.
+"""What the operator asks a pod over gRPC: a greedy token, for real, as proof of Ready; golden prompts; its group.
 
 Knows protocols and an address; decides nothing.
 """
@@ -8,10 +8,12 @@ from __future__ import annotations
 import json
 import struct
 import time
+from collections.abc import Mapping
 
 import grpc
 
 from openmodel_operator import names
+from openmodel_operator.golden_prompts import GoldenPrompt
 from openmodel_operator.group_report import GroupReport
 from openmodel_operator.observed import Proof
 from openmodel_protos import grpc_service_pb2 as pb
@@ -64,6 +66,20 @@ async def ask_group(address: str) -> GroupReport | None:
     )
 
 
+async def complete(address: str, model: str, revision: str, prompt: GoldenPrompt) -> list[int]:
+    """Token ids of a greedy answer; ConnectionError when there is none."""
+    request = _golden(model, revision, prompt)
+    async with _channel(address) as channel:
+        try:
+            response = await pb_grpc.GRPCInferenceServiceStub(channel).ModelInfer(request, timeout=_TIMEOUT_SECONDS)
+        except grpc.aio.AioRpcError as error:
+            raise ConnectionError(f"{error.code().name}: {error.details()}") from None
+    outputs = [output.name for output in response.outputs]
+    told = json.loads(response.raw_output_contents[outputs.index("logprobs")][4:])
+    # The chosen token comes first.
+    return [int(next(iter(token))) for token in told]
+
+
 def _channel(address: str) -> grpc.aio.Channel:
     host = f"[{address}]" if ":" in address else address
     return grpc.aio.insecure_channel(f"{host}:{names.GRPC_PORT}")
@@ -74,8 +90,21 @@ def _one_token(model: str, revision: str) -> pb.ModelInferRequest:
         "text_input": _PROMPT,
         "sampling_parameters": json.dumps({"temperature": 0, "max_tokens": 1}).encode(),
     }
-    request = pb.ModelInferRequest(model_name=model, model_version=revision, id="readiness")
-    for name, value in inputs.items():
+    return _request(model, revision, "readiness", inputs)
+
+
+def _golden(model: str, revision: str, prompt: GoldenPrompt) -> pb.ModelInferRequest:
+    sampling = {"temperature": 0, "max_tokens": prompt.max_tokens, "logprobs": 0}
+    texts = {prompt.tensor: prompt.content.encode(), "sampling_parameters": json.dumps(sampling).encode()}
+    request = _request(model, revision, "golden", texts)
+    request.inputs.add(name="return_logprobs", datatype="BOOL", shape=[1])
+    request.raw_input_contents.append(b"\x01")
+    return request
+
+
+def _request(model: str, revision: str, request_id: str, texts: Mapping[str, bytes]) -> pb.ModelInferRequest:
+    request = pb.ModelInferRequest(model_name=model, model_version=revision, id=request_id)
+    for name, value in texts.items():
         request.inputs.add(name=name, datatype="BYTES", shape=[1])
         request.raw_input_contents.append(struct.pack("<I", len(value)) + value)
     return request

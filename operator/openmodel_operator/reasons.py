@@ -70,3 +70,8 @@ class Reason(StrEnum):
     NOT_SERVING = "NotServing"
     AS_ASKED = "AsAsked"
     NOT_REQUESTED = "NotRequested"
+    VERIFYING = "Verifying"
+    VERIFIED = "Verified"
+    DIVERGED = "Diverged"
+    NOTHING_TO_COMPARE = "NothingToCompare"
+    GOLDEN_PROMPTS_INVALID = "GoldenPromptsInvalid"

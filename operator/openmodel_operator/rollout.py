@@ -18,6 +18,7 @@ from openmodel_operator.desired.identity import Identity, content_hash, group_na
 from openmodel_operator.desired.network_policy import network_policy
 from openmodel_operator.desired.pod import pod_template
 from openmodel_operator.desired.service import model_service, pods_that_answer
+from openmodel_operator.golden_prompts import Verification
 from openmodel_operator.observed import Observed
 from openmodel_operator.plan import GroupPlan
 from openmodel_operator.spec import Manifest, OpenModelSpec
@@ -33,6 +34,10 @@ class ActionPlan:
     """The revision that the Service selects after this step."""
     groups: int
     """Groups of the revision that should exist."""
+    complete: bool
+    """All of them have answered a real inference."""
+    verification: Verification | None = None
+    """Of the revision, where that was asked for now."""
     apply: Sequence[Manifest]
     """Manifests to apply, in order."""
     delete: Sequence[Manifest]
@@ -41,15 +46,22 @@ class ActionPlan:
 
 
 def plan_actions(
-    identity: Identity, spec: OpenModelSpec, plan: GroupPlan, observed: Observed, image: str
+    identity: Identity,
+    spec: OpenModelSpec,
+    plan: GroupPlan,
+    observed: Observed,
+    image: str,
+    verification: Verification | None = None,
 ) -> ActionPlan:
-    """The next step."""
+    """The next step; where golden prompts are given, a revision does not begin to serve before its verification."""
     template = pod_template(identity, spec, image)
     revision = content_hash(template)
     before = observed.serving_revision()
     groups = _wanted_groups(spec, proven=before == revision)
     proven = observed.proven_groups(revision)
-    serving = revision if groups and proven >= groups else before
+    complete = groups > 0 and proven >= groups
+    verified = spec.verify is None or (verification is not None and verification.moves)
+    serving = revision if complete and verified else before
     selector = pods_that_answer(identity, spec, serving)
     if serving != revision and observed.service is not None:
         # What another spec made stays as that made it.
@@ -67,6 +79,8 @@ def plan_actions(
         revision=revision,
         serving=serving,
         groups=groups,
+        complete=complete,
+        verification=verification,
         apply=apply,
         delete=delete,
         reason=_reason(revision, serving, groups, proven),
@@ -86,6 +100,7 @@ def _as_it_is(identity: Identity, observed: Observed, revision: str, serving: st
         revision=revision,
         serving=serving,
         groups=groups,
+        complete=False,
         apply=[network_policy(identity), disruption_budget(identity, serving)],
         delete=[],
         reason=f"spec.rollout.paused is true: {what}, and revision {revision} waits",

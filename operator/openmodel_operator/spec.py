@@ -63,6 +63,15 @@ class FetchSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VerifySpec:
+    """What a new revision has to answer before it serves."""
+
+    config_map: str
+    mode: str
+    """Exact: as the revision that serves; Recorded: as was written down; Report: told, but not required."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OpenModelSpec:
     """What to build."""
 
@@ -94,6 +103,8 @@ class OpenModelSpec:
     """Old groups go before new ones come, instead of after."""
     paused: bool
     """Revisions stay as they are."""
+    verify: VerifySpec | None
+    """None: a revision serves once its groups have answered."""
     suspend: bool
     pod_template: Manifest
 
@@ -140,9 +151,14 @@ def parse_spec(spec: Mapping[str, Any]) -> OpenModelSpec:
         drain_seconds=int(rollout.get("drainSeconds", 120)),
         recreate=rollout.get("strategy") == "Recreate",
         paused=bool(rollout.get("paused", False)),
+        verify=_verify(rollout.get("verify")),
         suspend=bool(spec.get("suspend", False)),
         pod_template=_pod_template(spec.get("podTemplate", {})),
     )
+
+
+def _verify(verify: Mapping[str, Any] | None) -> VerifySpec | None:
+    return None if verify is None else VerifySpec(config_map=verify["configMap"], mode=verify.get("mode", "Exact"))
 
 
 def _fetch(model: Mapping[str, Any]) -> FetchSpec:

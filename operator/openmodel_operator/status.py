@@ -30,6 +30,7 @@ from openmodel_operator.plan_status import PlannedVerdict, model_facts, plan_sta
 from openmodel_operator.reasons import ConditionType, Reason
 from openmodel_operator.rollout import ActionPlan, is_paused
 from openmodel_operator.spec import Manifest, OpenModelSpec, effective_values, strategy
+from openmodel_operator.verification_status import verification_status, verified_verdict
 
 
 def blocked_status(before: Mapping[str, Any], generation: int, blocked: Blocked, now: datetime) -> Manifest:
@@ -110,14 +111,19 @@ def model_status(
     failure = worst_failure(pods, spec.source)
     proven = observed.proven_groups(actions.revision)
     reports = observed.reports_of(actions.revision)
-    ready = _ready(spec, actions, observed, failure, proven)
-    stalled = failure if failure is not None and failure.terminal else None
+    verification = actions.verification
+    held = verification if verification is not None and not verification.moves else None
+    ready = (False, held.reason, held.message) if held else _ready(spec, actions, observed, failure, proven)
+    stuck = (True, failure.reason, failure.message) if failure is not None and failure.terminal else None
+    if held is not None and held.verified is False:
+        stuck = (True, held.reason, held.message)
     verdicts = _verdicts(
         ready=ready,
-        stalled=(True, stalled.reason, stalled.message) if stalled else None,
+        stalled=stuck,
         planned=planned_verdict(plan, outlook),
         loaded=_loaded(actions, proven),
         covered=coverage_verdict(reports, serving=ready[0]),
+        verified=verified_verdict(spec, verification, before),
         settled=ready[0] and _settled(spec, actions, observed, proven),
         reconciling=actions.reason,
     )
@@ -134,6 +140,7 @@ def model_status(
             "revision": actions.serving,
             "strategy": strategy(spec),
             "strategyReason": _STRATEGY_REASONS[strategy(spec)],
+            **verification_status(spec, verification, before),
         },
     }
     status |= _model_facts(before, observed, pods) | experts_status(before, reports)
@@ -201,6 +208,7 @@ def _verdicts(
     planned: PlannedVerdict,
     loaded: _Verdict | None,
     covered: CoverageVerdict,
+    verified: CoverageVerdict = (None, Reason.NOT_REQUESTED, "no golden prompts were given"),
     settled: bool = False,
     reconciling: str = "",
 ) -> Sequence[Verdict]:
@@ -220,7 +228,7 @@ def _verdicts(
         else Verdict(ConditionType.WEIGHTS_READY, None, Reason.NOT_LOADED, "no group has loaded the checkpoint yet"),
         Verdict(ConditionType.EXPERT_COVERAGE, *covered),
         Verdict(ConditionType.SCALING, True, Reason.AS_ASKED, "spec.replicas is followed as it is written"),
-        Verdict(ConditionType.ROLLOUT_VERIFIED, None, Reason.NOT_REQUESTED, "no golden prompts were given"),
+        Verdict(ConditionType.ROLLOUT_VERIFIED, *verified),
     )
 
 

@@ -40,6 +40,8 @@ BUILT = {
     "rollout.drainSeconds",
     "rollout.strategy",
     "rollout.paused",
+    "rollout.verify.configMap",
+    "rollout.verify.mode",
     "suspend",
     "podTemplate",
 }

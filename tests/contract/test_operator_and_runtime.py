@@ -5,6 +5,7 @@ from __future__ import annotations
 from factories import IDENTITY, IMAGE, a_spec
 from openmodel_operator import names, probe
 from openmodel_operator.desired.pod import pod_template, with_revision
+from openmodel_operator.golden_prompts import read_prompts
 from openmodel_operator.reasons import Reason
 from openmodel_runtime import errors
 from openmodel_runtime.config import ServerConfig
@@ -67,6 +68,18 @@ def test_start_errors_are_reasons() -> None:
     for error in errors.StartError.__subclasses__():
         if error.__module__ == errors.__name__:
             Reason(error.reason)
+
+
+def test_golden_prompts_are_requests_that_the_runtime_understands() -> None:
+    prompts = {
+        "a": '{"text_input": "Hello", "max_tokens": 7}',
+        "b": '{"messages": [{"role": "user", "content": "Hi"}]}',
+    }
+    for prompt in read_prompts("golden", prompts):
+        parsed = parse_request(probe._golden("m", "r", prompt), {})
+        assert parsed.sampling.params.temperature == 0
+        assert parsed.sampling.params.max_tokens == prompt.max_tokens
+        assert parsed.sampling.params.logprobs == 0
 
 
 def test_the_proof_is_a_request_that_the_runtime_understands() -> None:

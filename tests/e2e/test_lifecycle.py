@@ -70,6 +70,36 @@ def test_a_change_waits_while_it_is_paused_and_then_makes_room_first(
     wait_until("the old pod is gone", lambda: len(operator.pods(namespace, "tiny")) == 1)
 
 
+def test_golden_prompts_let_a_change_serve_that_answers_alike_and_no_other(
+    operator: Operator, namespace: str, tiny_source: str
+) -> None:
+    prompts = {
+        "sea": json.dumps({"text_input": "The sea is", "max_tokens": 48}),
+        "chat": json.dumps({"text_input": "What is the question?", "max_tokens": 48}),
+    }
+    golden = {"metadata": {"name": "golden", "namespace": namespace}, "data": prompts}
+    operator.kubectl.apply({"apiVersion": "v1", "kind": "ConfigMap", **golden})
+    model = operator.model(
+        namespace, "tiny", tiny_source, rollout={"drainSeconds": 5, "verify": {"configMap": "golden"}}
+    )
+    operator.kubectl.apply(model)
+    first = operator.wait_for(namespace, "tiny", "Ready", "True")
+    assert condition(first, "RolloutVerified")[:2] == ("Unknown", "NothingToCompare")
+    model["spec"]["engine"] = {"maxModelLen": 256, "maxNumSeqs": 8}
+    operator.kubectl.apply(model)
+    same = operator.wait_for(namespace, "tiny", "RolloutVerified", "True", "Verified")
+    assert same["status"]["rollout"]["verification"] == {"passed": 2, "total": 2}
+    operator.wait_for(namespace, "tiny", "Ready", "True")
+    serving = same["status"]["rollout"]["revision"]
+    model["spec"]["engine"]["dtype"] = "bfloat16"
+    operator.kubectl.apply(model)
+    other = operator.wait_for(namespace, "tiny", "RolloutVerified", "False", "Diverged")
+    assert condition(other, "Stalled")[:2] == ("True", "Diverged")
+    assert other["status"]["rollout"]["revision"] == serving
+    assert other["status"]["readyReplicas"] == 1
+    assert "position" in other["status"]["rollout"]["verification"]["firstDivergence"]
+
+
 def test_a_model_that_starts_at_zero_is_proven_first(operator: Operator, namespace: str, tiny_source: str) -> None:
     operator.kubectl.apply(operator.model(namespace, "tiny", tiny_source, replicas=0))
     operator.wait_for(namespace, "tiny", "Ready", "True", "ScaledToZero")
