@@ -75,6 +75,15 @@ def refusals(spec: Mapping[str, Any]) -> tuple[Refusal, ...]:
                 "has no experts: leave it out",
             )
         )
+    rollout = spec.get("rollout", {})
+    if rollout.get("strategy") == "Recreate" and rollout.get("verify", {"mode": "Recorded"}).get("mode") != "Recorded":
+        found.append(
+            Refusal(
+                "spec.rollout.verify.mode",
+                "spec.rollout.verify.mode: with strategy Recreate nothing is left to compare with: use Recorded, or "
+                "strategy Surge",
+            )
+        )
     source = spec["model"]["source"]
     if "digest" in spec["model"] and not source.startswith("hf://"):
         found.append(

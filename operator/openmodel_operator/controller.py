@@ -94,16 +94,19 @@ class Controller:
             spec = as_mounted(spec, commit)
         image = self._settings.runtime_image
         actions = plan_actions(identity, spec, plan, observed, image)
-        if is_to_start(wanted, actions, observed, plan, outlook) or is_to_check(wanted, before):
+        if is_to_start(wanted, actions, observed, plan, outlook) or is_to_check(wanted, actions, before):
             # Nothing is asked of the cluster for what may not fit, or is not here yet.
-            looked = await self._fetched(identity, wanted, outlook)
+            looked = await self._made_ready(identity, wanted, outlook)
             if isinstance(looked, Underway):
                 return underway_status(before, generation, looked, plan, outlook, _now())
             if isinstance(looked, Blocked):
                 return blocked_status(before, generation, looked, _now())
             outlook = looked
         if spec.verify is not None and actions.complete and actions.serving != actions.revision:
-            verification = await self._verifier.verify(identity, spec.verify, actions, observed)
+            verification, fresh = await self._verifier.verify(identity, spec.verify, actions, observed)
+            if fresh:
+                # That took a while: what it means is decided on what is there now.
+                return await self._once_more(key, before)
             actions = plan_actions(identity, spec, plan, observed, image, verification)
         shrink = refused_shrink(plan, observed.reports_of(actions.revision)) if actions.groups else None
         if shrink is not None:
@@ -114,9 +117,17 @@ class Controller:
         self._check_plan(key, spec, outlook, observed.proven_facts(actions.revision))
         return model_status(identity, spec, plan, actions, observed, outlook, before, generation, _now())
 
-    async def _fetched(self, identity: Identity, spec: OpenModelSpec, outlook: Outlook) -> Outlook:
+    async def _once_more(self, key: ModelKey, before: Manifest) -> Manifest:
+        model = await self._kube.get(names.API_VERSION, names.KIND, *key)
+        return dict(before) if model is None else await self._step(key, model)
+
+    async def _made_ready(self, identity: Identity, spec: OpenModelSpec, outlook: Outlook) -> Outlook:
         """What is known once pods can mount the checkpoint; until then what is waited for, or in the way."""
-        if not isinstance(outlook, Known) or not spec.is_fetched:
+        if not isinstance(outlook, Known):
+            return outlook
+        if spec.verify is not None and (wrong := await self._verifier.invalid(identity, spec.verify)):
+            return Blocked(Reason.GOLDEN_PROMPTS_INVALID, wrong, planned=True)
+        if not spec.is_fetched:
             return outlook
         digest = await self._fetcher.fetched(identity, spec, outlook.inspection)
         if not isinstance(digest, str):

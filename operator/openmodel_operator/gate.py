@@ -38,6 +38,8 @@ def is_to_start(
     return bool(woken or regrouped)
 
 
-def is_to_check(spec: OpenModelSpec, before: Manifest) -> bool:
+def is_to_check(spec: OpenModelSpec, actions: ActionPlan, before: Manifest) -> bool:
     """Whether a digest is asked for that was not found yet."""
-    return spec.digest is not None and not spec.suspend and before.get("model", {}).get("digest") != spec.digest
+    if spec.suspend or is_paused(spec, actions.revision, actions.serving):
+        return False
+    return spec.digest is not None and before.get("model", {}).get("digest") != spec.digest

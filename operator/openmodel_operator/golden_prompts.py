@@ -16,6 +16,8 @@ from openmodel_operator.reasons import Reason
 _MOST_PROMPTS = 100
 _MOST_TOKENS = 1024
 _DEFAULT_TOKENS = 64
+_KEEPS = "what serves keeps serving"
+_NOTHING = "nothing serves"
 _FORM = 'use {"text_input": "…"} or {"messages": […]}, with "max_tokens" and "tokens" (ids, a recording) if you like'
 
 
@@ -65,16 +67,17 @@ def _read(name: str, key: str, text: str) -> GoldenPrompt:
     try:
         told: dict[str, Any] = json.loads(text)
         tensor = "messages" if "messages" in told else "text_input"
-        content = told[tensor] if tensor == "text_input" else json.dumps(told[tensor])
+        content = told[tensor] if tensor == "text_input" else json.dumps(told[tensor], allow_nan=False)
+        content.encode()
         tokens = told.get("tokens")
         prompt = GoldenPrompt(
             name=key,
             tensor=tensor,
             content=content,
-            max_tokens=int(told.get("max_tokens", _DEFAULT_TOKENS)),
+            max_tokens=int(told.get("max_tokens", len(tokens) if tokens else _DEFAULT_TOKENS)),
             recorded=None if tokens is None else tuple(map(int, tokens)),
         )
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         raise GoldenPromptsError(f"ConfigMap {name}, key {key}: is no prompt: {_FORM}") from None
     if not isinstance(content, str) or not 1 <= prompt.max_tokens <= _MOST_TOKENS:
         raise GoldenPromptsError(f"ConfigMap {name}, key {key}: max_tokens must be 1 to {_MOST_TOKENS}; {_FORM}")
@@ -93,8 +96,15 @@ def divergence(prompt: str, expected: Sequence[int], found: Sequence[int]) -> st
     return ""
 
 
-def verdict(differences: Sequence[str], against: str, *, report: bool) -> Verification:
-    """From the differences of all prompts, "" for none, to what follows; `against` says what was compared with."""
+def verdict(differences: Sequence[str], against: str, *, report: bool, serves: bool) -> Verification:
+    """From the differences of all prompts, "" for none, to what follows.
+
+    Args:
+        differences: of each prompt.
+        against: what was compared with.
+        report: it may serve in any case.
+        serves: whether another revision does.
+    """
     found = [difference for difference in differences if difference]
     passed, total = len(differences) - len(found), len(differences)
     if not found:
@@ -106,11 +116,9 @@ def verdict(differences: Sequence[str], against: str, *, report: bool) -> Verifi
             passed=passed,
             total=total,
         )
-    what = (
-        "it serves all the same, as spec.rollout.verify.mode is Report"
-        if report
-        else ("what serves keeps serving; change the spec back, or set spec.rollout.verify.mode to Report to accept it")
-    )
+    what = f"{_KEEPS if serves else _NOTHING}; change the spec back, or accept it by spec.rollout.verify.mode: Report"
+    if report:
+        what = "it serves all the same, as spec.rollout.verify.mode is Report"
     return Verification(
         verified=False,
         reason=Reason.DIVERGED,

@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import quote
 
 from kubernetes.aio import client, config
 
@@ -176,4 +177,5 @@ class Kube:
 def _path(api_version: str, kind: str, namespace: str | None, name: str = "") -> str:
     root = f"/apis/{api_version}" if "/" in api_version else f"/api/{api_version}"
     scope = f"/namespaces/{namespace}" if namespace else ""
-    return f"{root}{scope}/{_PLURALS[kind]}{f'/{name}' if name else ''}"
+    # A name is one part of the path, whatever is in it: it may be a user's.
+    return f"{root}{scope}/{_PLURALS[kind]}{f'/{quote(name, safe=str())}' if name else ''}"

@@ -68,8 +68,7 @@ def memory_request(spec: OpenModelSpec, inspection: Inspection) -> MemoryRequest
 
 def allows(expression: str, stated: str) -> bool:
     """Whether a licence is one of those of an SPDX expression; a card's identifiers are SPDX's in small letters."""
-    wanted = [item.strip(" ()").lower() for item in re.split(r"\bOR\b", expression)]
-    return stated.lower() in wanted
+    return stated.lower() in [item.strip().lower() for item in re.split(r"\bOR\b", expression)]
 
 
 def _contradiction(spec: OpenModelSpec, inspection: Inspection) -> str:

@@ -71,10 +71,13 @@ class Observed:
         """Groups of a revision whose first pod is ready and answered a real inference."""
         return sum(1 for pod in self.pods_of(revision) if is_ready(pod) and self._proven(pod))
 
-    def proven_address(self, revision: str) -> str | None:
-        """Of a pod of the revision that answered a real inference."""
-        pods = (pod for pod in self.pods_of(revision) if is_ready(pod) and self._proven(pod))
-        return next((str(pod["status"]["podIP"]) for pod in pods), None)
+    def proven_pod(self, revision: str) -> Manifest | None:
+        """A pod of the revision that answered a real inference."""
+        return next((pod for pod in self.pods_of(revision) if is_ready(pod) and self._proven(pod)), None)
+
+    def has_groups(self, revision: str) -> bool:
+        """Whether groups of the revision are there, ready or not."""
+        return any(_labels(item).get(names.REVISION_LABEL) == revision for item in self.stateful_sets)
 
     def proven_facts(self, revision: str) -> Mapping[str, str]:
         """What the first proven pod of a revision says that it loaded; {} when there is none."""

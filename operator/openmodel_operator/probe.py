@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import grpc
 
 from openmodel_operator import names
-from openmodel_operator.golden_prompts import GoldenPrompt
+from openmodel_operator.golden_prompts import GoldenPrompt, GoldenPromptsError
 from openmodel_operator.group_report import GroupReport
 from openmodel_operator.observed import Proof
 from openmodel_protos import grpc_service_pb2 as pb
@@ -25,6 +25,10 @@ from openmodel_protos import load_pb2_grpc as load_pb_grpc
 _TIMEOUT_SECONDS = 30.0
 _REPORT_TIMEOUT_SECONDS = 2.0
 _PROMPT = b"Hello"
+# Of a golden prompt: more than any model that people wait for takes.
+_TOKEN_SECONDS = 0.25
+# Asking again would not help.
+_NEVER = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNIMPLEMENTED)
 
 
 async def prove(address: str, model: str, revision: str) -> Proof:
@@ -67,17 +71,23 @@ async def ask_group(address: str) -> GroupReport | None:
 
 
 async def complete(address: str, model: str, revision: str, prompt: GoldenPrompt) -> list[int]:
-    """Token ids of a greedy answer; ConnectionError when there is none."""
+    """Token ids of a greedy answer; ConnectionError when there is none, GoldenPromptsError when there never will be."""
     request = _golden(model, revision, prompt)
+    timeout = _TIMEOUT_SECONDS + prompt.max_tokens * _TOKEN_SECONDS
     async with _channel(address) as channel:
         try:
-            response = await pb_grpc.GRPCInferenceServiceStub(channel).ModelInfer(request, timeout=_TIMEOUT_SECONDS)
+            response = await pb_grpc.GRPCInferenceServiceStub(channel).ModelInfer(request, timeout=timeout)
         except grpc.aio.AioRpcError as error:
+            if error.code() in _NEVER:
+                raise GoldenPromptsError(f"key {prompt.name}: {error.code().name}: {error.details()}") from None
             raise ConnectionError(f"{error.code().name}: {error.details()}") from None
-    outputs = [output.name for output in response.outputs]
-    told = json.loads(response.raw_output_contents[outputs.index("logprobs")][4:])
-    # The chosen token comes first.
-    return [int(next(iter(token))) for token in told]
+    try:
+        outputs = [output.name for output in response.outputs]
+        told = json.loads(response.raw_output_contents[outputs.index("logprobs")][4:])
+        # The chosen token comes first.
+        return [int(next(iter(token), "none")) for token in told]
+    except (ValueError, TypeError, IndexError):
+        raise ConnectionError("the answer has no token ids") from None
 
 
 def _channel(address: str) -> grpc.aio.Channel:

@@ -95,7 +95,7 @@ def is_paused(spec: OpenModelSpec, revision: str, serving: str) -> bool:
 def _as_it_is(identity: Identity, observed: Observed, revision: str, serving: str) -> ActionPlan:
     """Nothing is made, moved or removed."""
     groups = sum(_revision(item) == revision for item in observed.stateful_sets)
-    what = "nothing serves" if serving == names.NO_REVISION else f"revision {serving} serves"
+    what = "nothing serves" if serving == names.NO_REVISION else f"revision {serving} stays"
     return ActionPlan(
         revision=revision,
         serving=serving,

@@ -7,6 +7,7 @@ Pure.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
@@ -15,6 +16,7 @@ from typing import Any
 from openmodel_operator import names
 
 Manifest = dict[str, Any]
+_LICENSES = re.compile(r"[A-Za-z0-9.+-]+( OR [A-Za-z0-9.+-]+)*")
 
 # Suffixes of Kubernetes quantities.
 _SUFFIXES = {
@@ -128,7 +130,7 @@ def parse_spec(spec: Mapping[str, Any]) -> OpenModelSpec:
         source=spec["model"]["source"],
         revision=spec["model"].get("revision"),
         digest=spec["model"].get("digest"),
-        license=spec["model"].get("license"),
+        license=_license(spec["model"].get("license")),
         fetch=_fetch(spec["model"]),
         engine=EngineSpec(
             dtype=engine.get("dtype", defaults.dtype),
@@ -155,6 +157,15 @@ def parse_spec(spec: Mapping[str, Any]) -> OpenModelSpec:
         suspend=bool(spec.get("suspend", False)),
         pod_template=_pod_template(spec.get("podTemplate", {})),
     )
+
+
+def _license(expression: str | None) -> str | None:
+    if expression is not None and not _LICENSES.fullmatch(expression):
+        raise SpecError(
+            f"spec.model.license: {expression!r} can not be compared with what a card states: use SPDX identifiers, "
+            "several with OR"
+        )
+    return expression
 
 
 def _verify(verify: Mapping[str, Any] | None) -> VerifySpec | None:

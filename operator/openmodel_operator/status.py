@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from openmodel_operator import names
+from openmodel_operator.cold_start import cold_start
 from openmodel_operator.conditions import Verdict, merge_conditions, timestamp
 from openmodel_operator.desired.identity import Identity
 from openmodel_operator.desired.service import endpoint
@@ -45,7 +46,8 @@ def blocked_status(before: Mapping[str, Any], generation: int, blocked: Blocked,
     )
     status = _status_that_stands(before, generation, verdicts, now)
     if blocked.inspection is not None:
-        status["model"] = {**before.get("model", {}), **model_facts(blocked.inspection)}
+        known, facts = before.get("model", {}), model_facts(blocked.inspection)
+        status["model"] = {**(known if known.get("revision") == facts.get("revision") else {}), **facts}
     return status | _told_failure(blocked.failure, before, now)
 
 
@@ -123,7 +125,7 @@ def model_status(
         planned=planned_verdict(plan, outlook),
         loaded=_loaded(actions, proven),
         covered=coverage_verdict(reports, serving=ready[0]),
-        verified=verified_verdict(spec, verification, before),
+        verified=verified_verdict(spec, actions, before),
         settled=ready[0] and _settled(spec, actions, observed, proven),
         reconciling=actions.reason,
     )
@@ -140,12 +142,14 @@ def model_status(
             "revision": actions.serving,
             "strategy": strategy(spec),
             "strategyReason": _STRATEGY_REASONS[strategy(spec)],
-            **verification_status(spec, verification, before),
+            **verification_status(spec, actions, before),
         },
     }
     status |= _model_facts(before, observed, pods) | experts_status(before, reports)
     if isinstance(outlook, Known):
-        whole = Fetched(outlook.inspection.download_bytes, outlook.inspection.download_bytes)
+        # A change that is paused has not been fetched.
+        here = outlook.digest or actions.serving == actions.revision
+        whole = Fetched(outlook.inspection.download_bytes, outlook.inspection.download_bytes) if here else None
         verified = verified_facts(before, outlook, now)
         status["model"] = {**status.get("model", {}), **model_facts(outlook.inspection, whole), **verified}
     return status | _told_failure(failure, before, now)
@@ -250,31 +254,9 @@ def _model_facts(before: Mapping[str, Any], observed: Observed, pods: Sequence[M
                     "activeParameters": int(facts.get("active_parameters", 0)),
                     "license": facts.get("license", ""),
                 },
-                "coldStart": _cold_start(pod, proof.seconds),
+                "coldStart": cold_start(pod, proof.seconds),
             }
     return {key: before[key] for key in ("model", "coldStart") if key in before}
-
-
-def _cold_start(pod: Manifest, first_token: float) -> Manifest:
-    """Seconds by phase, from what the pod's own status says."""
-    times = {item["type"]: item.get("lastTransitionTime") for item in pod["status"]["conditions"]}
-    container: Manifest = next(iter(pod["status"].get("containerStatuses", [])), {})
-    marks = [
-        pod["metadata"].get("creationTimestamp"),
-        times.get("PodScheduled"),
-        container.get("state", {}).get("running", {}).get("startedAt"),
-        times.get("Ready"),
-    ]
-    phases = {"firstToken": round(first_token, 1)}
-    for phase, start, end in zip(("scheduled", "mount", "load"), marks, marks[1:], strict=False):
-        if start and end:
-            seconds = (_parse(end) - _parse(start)).total_seconds()
-            phases[phase] = round(max(0.0, seconds), 1)
-    return phases
-
-
-def _parse(text: str) -> datetime:
-    return datetime.fromisoformat(text.replace("Z", "+00:00"))
 
 
 def _told_failure(failure: Failure | None, before: Mapping[str, Any], now: datetime) -> Manifest:

@@ -8,44 +8,40 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from openmodel_operator.golden_prompts import Verification
 from openmodel_operator.reasons import ConditionType, Reason
+from openmodel_operator.rollout import ActionPlan
 from openmodel_operator.spec import Manifest, OpenModelSpec
 
 VerifiedVerdict = tuple[bool | None, Reason, str]
-_LASTING = (Reason.VERIFIED, Reason.DIVERGED, Reason.NOTHING_TO_COMPARE)
+_WAITING = (None, Reason.VERIFYING, "golden prompts are asked once all groups of a new revision have answered")
 
 
-def verified_verdict(
-    spec: OpenModelSpec, verification: Verification | None, before: Mapping[str, Any]
-) -> VerifiedVerdict:
-    """Whether the revision that serves, or is to serve, was verified; what was found once stands until the next."""
+def verified_verdict(spec: OpenModelSpec, actions: ActionPlan, before: Mapping[str, Any]) -> VerifiedVerdict:
+    """Whether the revision that is to serve was verified; what was found of one that serves stands while it does."""
     if spec.verify is None:
         return None, Reason.NOT_REQUESTED, "no golden prompts were given"
-    if verification is not None:
-        return verification.verified, verification.reason, verification.message
-    told = [] if _was_held(before) else before.get("conditions", [])
-    for item in told:
-        if item["type"] == ConditionType.ROLLOUT_VERIFIED and item["reason"] in _LASTING:
-            status = {"True": True, "False": False}.get(item["status"])
-            return status, Reason(item["reason"]), str(item["message"])
-    return None, Reason.VERIFYING, "golden prompts are asked once all groups of a new revision have answered"
+    if actions.verification is not None:
+        return actions.verification.verified, actions.verification.reason, actions.verification.message
+    if not _stands(actions, before):
+        return _WAITING
+    for item in before.get("conditions", []):
+        if item["type"] == ConditionType.ROLLOUT_VERIFIED:
+            return {"True": True, "False": False}.get(item["status"]), Reason(item["reason"]), str(item["message"])
+    return _WAITING
 
 
-def verification_status(spec: OpenModelSpec, verification: Verification | None, before: Mapping[str, Any]) -> Manifest:
-    """`rollout.verification`: how many prompts passed, and the first difference."""
+def verification_status(spec: OpenModelSpec, actions: ActionPlan, before: Mapping[str, Any]) -> Manifest:
+    """`rollout.verification`: of which revision, how many prompts passed, and the first difference."""
     if spec.verify is None:
         return {}
-    if verification is None or not verification.total:
-        told = None if _was_held(before) else before.get("rollout", {}).get("verification")
-        return {"verification": told} if told else {}
-    first = {"firstDivergence": verification.divergence} if verification.divergence else {}
-    return {"verification": {"passed": verification.passed, "total": verification.total, **first}}
+    found = actions.verification
+    if found is None:
+        return {"verification": before["rollout"]["verification"]} if _stands(actions, before) else {}
+    first = {"firstDivergence": found.divergence} if found.divergence else {}
+    return {"verification": {"revision": actions.revision, "passed": found.passed, "total": found.total, **first}}
 
 
-def _was_held(before: Mapping[str, Any]) -> bool:
-    """Whether what is told is of a revision that was not let serve: when it is not asked for any more, that is over."""
-    return any(
-        item["type"] == ConditionType.READY and item["reason"] == Reason.DIVERGED
-        for item in before.get("conditions", [])
-    )
+def _stands(actions: ActionPlan, before: Mapping[str, Any]) -> bool:
+    """Whether what was told last is of the revision that serves."""
+    told = before.get("rollout", {}).get("verification", {})
+    return bool(told.get("revision") == actions.serving)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 
 from openmodel_operator.desired.identity import Identity
 from openmodel_operator.golden_prompts import (
@@ -18,81 +19,139 @@ from openmodel_operator.golden_prompts import (
     verdict,
 )
 from openmodel_operator.kube import Kube
-from openmodel_operator.observed import Observed
+from openmodel_operator.observed import Observed, proof_key
 from openmodel_operator.reasons import Reason
 from openmodel_operator.rollout import ActionPlan
-from openmodel_operator.spec import VerifySpec
+from openmodel_operator.spec import Manifest, VerifySpec
 
 Complete = Callable[[str, str, str, GoldenPrompt], Awaitable[Sequence[int]]]
 """Address, model, revision and prompt to token ids; ConnectionError when there is no answer."""
+# A look is not to take for ever: what was answered is kept for the next.
+_LOOK_SECONDS = 20.0
+
+
+@dataclass
+class _Asked:
+    """What is known of one comparison."""
+
+    key: tuple[str, ...]
+    differences: dict[str, str] = field(default_factory=dict)
+    """By prompt; "" for none."""
+    verification: Verification | None = None
 
 
 class Verifier:
-    """Asks each revision once, and remembers what it came to."""
+    """Asks each prompt once, and remembers what it came to."""
 
     def __init__(self, kube: Kube, complete: Complete) -> None:
         self._kube = kube
         self._complete = complete
-        self._known: dict[Identity, tuple[tuple[str, ...], Verification]] = {}
+        self._asked: dict[Identity, _Asked] = {}
+
+    async def invalid(self, identity: Identity, wanted: VerifySpec) -> str:
+        """What is wrong with the prompts; "" when they can be used."""
+        try:
+            await self._prompts(identity, wanted)
+        except GoldenPromptsError as error:
+            return _told(error)
+        return ""
 
     async def verify(
         self, identity: Identity, wanted: VerifySpec, actions: ActionPlan, observed: Observed
-    ) -> Verification:
-        """Whether the revision whose groups have all answered may serve."""
-        kept = await self._kube.get("v1", "ConfigMap", identity.namespace, wanted.config_map)
+    ) -> tuple[Verification, bool]:
+        """Whether the revision whose groups have all answered may serve, and whether that was found out just now."""
         try:
-            if kept is None:
-                raise GoldenPromptsError(f"namespace {identity.namespace} has no ConfigMap {wanted.config_map}")
-            prompts = read_prompts(wanted.config_map, kept.get("data", {}))
-            if wanted.mode == "Recorded":
-                _need_recordings(wanted.config_map, prompts)
+            prompts, version = await self._prompts(identity, wanted)
+            return await self._verified(identity, wanted, actions, observed, prompts, version)
         except GoldenPromptsError as error:
-            told = f"spec.rollout.verify.configMap: {error}"
-            return Verification(verified=False, reason=Reason.GOLDEN_PROMPTS_INVALID, message=told, moves=False)
-        key = (actions.revision, actions.serving, wanted.mode, kept["metadata"].get("resourceVersion", ""))
-        known = self._known.get(identity)
-        if known is None or known[0] != key:
-            try:
-                known = (key, await self._compared(identity, wanted, actions, observed, prompts))
-            except ConnectionError as error:
-                told = f"golden prompts were not answered, and are asked again: {error}"
-                return Verification(verified=None, reason=Reason.VERIFYING, message=told, moves=False)
-            self._known[identity] = known
-        return known[1]
+            invalid = Reason.GOLDEN_PROMPTS_INVALID
+            return Verification(verified=False, reason=invalid, message=_told(error), moves=False), False
+        except ConnectionError as error:
+            known = self._asked.get(identity)
+            if known is not None and known.verification is not None and not known.verification.moves:
+                # A pod that is away for a moment does not make it better.
+                return known.verification, False
+            told = f"golden prompts are not all answered, and are asked again: {error}"
+            return Verification(verified=None, reason=Reason.VERIFYING, message=told, moves=False), False
 
     def forget(self, namespace: str, name: str) -> None:
         """The model is gone."""
-        for identity in [item for item in self._known if (item.namespace, item.name) == (namespace, name)]:
-            del self._known[identity]
+        for identity in [item for item in self._asked if (item.namespace, item.name) == (namespace, name)]:
+            del self._asked[identity]
 
-    async def _compared(
+    async def _prompts(self, identity: Identity, wanted: VerifySpec) -> tuple[tuple[GoldenPrompt, ...], str]:
+        kept = await self._kube.get("v1", "ConfigMap", identity.namespace, wanted.config_map)
+        if kept is None:
+            raise GoldenPromptsError(f"namespace {identity.namespace} has no ConfigMap {wanted.config_map}")
+        prompts = read_prompts(wanted.config_map, kept.get("data") or {})
+        if wanted.mode == "Recorded":
+            _need_recordings(wanted.config_map, prompts)
+        return prompts, str(kept["metadata"].get("resourceVersion", ""))
+
+    async def _verified(
         self,
         identity: Identity,
         wanted: VerifySpec,
         actions: ActionPlan,
         observed: Observed,
         prompts: Sequence[GoldenPrompt],
-    ) -> Verification:
-        new = observed.proven_address(actions.revision)
-        old = None if wanted.mode == "Recorded" else observed.proven_address(actions.serving)
+        version: str,
+    ) -> tuple[Verification, bool]:
+        new, old = observed.proven_pod(actions.revision), None
         if new is None:
             raise ConnectionError(f"no pod of revision {actions.revision} is ready")
+        if wanted.mode != "Recorded" and observed.has_groups(actions.serving):
+            old = observed.proven_pod(actions.serving)
+            if old is None:
+                raise ConnectionError(f"no pod of revision {actions.serving}, which serves, answers just now")
         if old is None and any(prompt.recorded is None for prompt in prompts):
             told = "nothing serves that golden prompts could be compared with, and not all have a recording"
-            return Verification(verified=None, reason=Reason.NOTHING_TO_COMPARE, message=told, moves=True)
-        differences = []
+            return Verification(verified=None, reason=Reason.NOTHING_TO_COMPARE, message=told, moves=True), False
+        pods = (proof_key(new), "" if old is None else proof_key(old))
+        key = (actions.revision, actions.serving, wanted.mode, version, *pods)
+        asked = self._asked.get(identity)
+        if asked is None or asked.key != key:
+            asked = self._asked[identity] = _Asked(key)
+        if asked.verification is not None:
+            return asked.verification, False
+        await self._ask(identity, actions, prompts, asked, new, old)
+        asked.verification = verdict(
+            [asked.differences[prompt.name] for prompt in prompts],
+            "their recordings" if old is None else f"revision {actions.serving}",
+            report=wanted.mode == "Report",
+            serves=observed.has_groups(actions.serving),
+        )
+        return asked.verification, True
+
+    async def _ask(
+        self,
+        identity: Identity,
+        actions: ActionPlan,
+        prompts: Sequence[GoldenPrompt],
+        asked: _Asked,
+        new: Manifest,
+        old: Manifest | None,
+    ) -> None:
+        async def answer(pod: Manifest, revision: str, prompt: GoldenPrompt) -> Sequence[int]:
+            return await self._complete(pod["status"]["podIP"], identity.name, revision, prompt)
+
+        over = asyncio.get_running_loop().time() + _LOOK_SECONDS
         for prompt in prompts:
-            found = self._complete(new, identity.name, actions.revision, prompt)
-            expected: Sequence[int] = prompt.recorded or ()
+            if prompt.name in asked.differences:
+                continue
+            if asyncio.get_running_loop().time() > over:
+                raise ConnectionError(f"{len(asked.differences)} of {len(prompts)} so far")
+            found = answer(new, actions.revision, prompt)
             if old is None:
-                answer = await found
+                difference = divergence(prompt.name, prompt.recorded or (), await found)
             else:
-                expected, answer = await asyncio.gather(
-                    self._complete(old, identity.name, actions.serving, prompt), found
-                )
-            differences.append(divergence(prompt.name, expected, answer))
-        against = "their recordings" if old is None else f"revision {actions.serving}"
-        return verdict(differences, against, report=wanted.mode == "Report")
+                expected = answer(old, actions.serving, prompt)
+                difference = divergence(prompt.name, *await asyncio.gather(expected, found))
+            asked.differences[prompt.name] = difference
+
+
+def _told(error: GoldenPromptsError) -> str:
+    return f"spec.rollout.verify.configMap: {error}"
 
 
 def _need_recordings(name: str, prompts: Sequence[GoldenPrompt]) -> None:

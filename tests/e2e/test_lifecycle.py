@@ -88,9 +88,9 @@ def test_golden_prompts_let_a_change_serve_that_answers_alike_and_no_other(
     model["spec"]["engine"] = {"maxModelLen": 256, "maxNumSeqs": 8}
     operator.kubectl.apply(model)
     same = operator.wait_for(namespace, "tiny", "RolloutVerified", "True", "Verified")
-    assert same["status"]["rollout"]["verification"] == {"passed": 2, "total": 2}
-    operator.wait_for(namespace, "tiny", "Ready", "True")
     serving = same["status"]["rollout"]["revision"]
+    assert same["status"]["rollout"]["verification"] == {"revision": serving, "passed": 2, "total": 2}
+    operator.wait_for(namespace, "tiny", "Ready", "True")
     model["spec"]["engine"]["dtype"] = "bfloat16"
     operator.kubectl.apply(model)
     other = operator.wait_for(namespace, "tiny", "RolloutVerified", "False", "Diverged")

@@ -31,6 +31,10 @@ def test_a_small_spec_is_admitted() -> None:
         ({"accelerator": {"resourceName": "nvidia.com/gpu"}}, "spec.accelerator"),
         ({"engine": {"quantization": "fp8"}}, "spec.engine.quantization"),
         ({"autoscaling": {"maxReplicas": 2}}, "spec.autoscaling"),
+        (
+            {"rollout": {"strategy": "Recreate", "verify": {"configMap": "x", "mode": "Exact"}}},
+            "spec.rollout.verify.mode",
+        ),
         ({"access": {"router": "WhenCold"}}, "spec.access.router"),
         ({"telemetry": {"captureContent": True}}, "spec.telemetry.captureContent"),
         ({"model": {**MODEL, "digest": "sha256:" + "0" * 64}}, "spec.model.digest"),

@@ -39,6 +39,10 @@ def test_prompts_are_read_one_a_key() -> None:
         {"a": '{"text_input": 1}'},
         {"a": '{"text_input": "a", "max_tokens": 0}'},
         {"a": '{"text_input": "a", "tokens": "one"}'},
+        {"a": '{"text_input": "a", "max_tokens": 1e999}'},
+        {"a": '{"text_input": "\\ud800"}'},
+        {"a": '{"messages": [NaN]}'},
+        {"a": "[" * 100_000},
         {f"k{number}": PROMPT for number in range(101)},
     ],
 )
@@ -113,7 +117,7 @@ async def test_a_revision_that_answers_alike_takes_the_service() -> None:
     await rollout.look()
     assert rollout.kube.ready() == ("True", "Serving")
     assert rollout.status()["rollout"]["revision"] == new
-    assert rollout.status()["rollout"]["verification"] == {"passed": 1, "total": 1}
+    assert rollout.status()["rollout"]["verification"] == {"revision": new, "passed": 1, "total": 1}
     await rollout.look()
     assert rollout.kube.condition("RolloutVerified") == ("True", "Verified"), "what was found stands"
 
@@ -172,10 +176,26 @@ async def test_a_first_revision_has_nothing_to_be_compared_with(mode: str) -> No
 async def test_prompts_that_can_not_be_used_are_named_and_hold_the_rollout() -> None:
     rollout = Rollout("Recorded")
     await rollout.look()
-    rollout.kube.run_pod()
-    await rollout.look()
     assert rollout.kube.ready() == ("False", "GoldenPromptsInvalid")
+    assert "StatefulSet" not in {kind for kind, _ in rollout.kube.objects}
     assert rollout.kube.condition("Stalled")[0] == "True"
     del rollout.kube.objects["ConfigMap", "golden"]
     await rollout.look()
     assert rollout.kube.ready() == ("False", "GoldenPromptsInvalid")
+
+
+async def test_a_pod_that_is_away_for_a_moment_lets_nothing_through() -> None:
+    rollout = Rollout()
+    old, new = await rollout.start()
+    rollout.answers = {old: [5], new: [6]}
+    away, there = rollout.kube.pods
+    rollout.kube.pods = [there]
+    await rollout.look()
+    assert rollout.kube.ready() == ("False", "Verifying")
+    rollout.kube.pods = [away, there]
+    await rollout.look()
+    assert rollout.kube.ready() == ("False", "Diverged")
+    rollout.kube.pods = [there]
+    await rollout.look()
+    assert rollout.kube.ready() == ("False", "Diverged")
+    assert rollout.status()["rollout"]["revision"] == old

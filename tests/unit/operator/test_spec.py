@@ -6,7 +6,7 @@ import pytest
 
 from factories import a_spec
 from openmodel_operator.plan import plan_group
-from openmodel_operator.spec import SpecError, effective_values, parse_quantity
+from openmodel_operator.spec import SpecError, effective_values, parse_quantity, parse_spec
 
 
 @pytest.mark.parametrize(
@@ -91,3 +91,9 @@ def test_ranks_that_share_matrices() -> None:
         "redundantExperts": 0,
     }
     assert plan_group(spec).reason.startswith("4 ranks in 2 pods share each matrix, on CPU with 1 thread each")
+
+
+@pytest.mark.parametrize("expression", ["MIT AND Apache-2.0", "(MIT)", "MIT OR ", "", "GPL-2.0-only WITH x"])
+def test_a_licence_that_can_not_be_compared_is_refused(expression: str) -> None:
+    with pytest.raises(SpecError, match=r"spec\.model\.license"):
+        parse_spec({"model": {"source": "oci://r/m:1", "license": expression}})

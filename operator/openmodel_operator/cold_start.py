@@ -1,0 +1,32 @@
+"""How long the phases of a pod's start took, from what its own status says.
+
+Pure.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from openmodel_operator.spec import Manifest
+
+
+def cold_start(pod: Manifest, first_token: float) -> Manifest:
+    """Seconds by phase, from what the pod's own status says."""
+    times = {item["type"]: item.get("lastTransitionTime") for item in pod["status"]["conditions"]}
+    container: Manifest = next(iter(pod["status"].get("containerStatuses", [])), {})
+    marks = [
+        pod["metadata"].get("creationTimestamp"),
+        times.get("PodScheduled"),
+        container.get("state", {}).get("running", {}).get("startedAt"),
+        times.get("Ready"),
+    ]
+    phases = {"firstToken": round(first_token, 1)}
+    for phase, start, end in zip(("scheduled", "mount", "load"), marks, marks[1:], strict=False):
+        if start and end:
+            seconds = (_parse(end) - _parse(start)).total_seconds()
+            phases[phase] = round(max(0.0, seconds), 1)
+    return phases
+
+
+def _parse(text: str) -> datetime:
+    return datetime.fromisoformat(text.replace("Z", "+00:00"))
