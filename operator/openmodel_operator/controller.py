@@ -19,7 +19,7 @@ from openmodel_operator.desired.fetch_jobs import as_mounted
 from openmodel_operator.desired.identity import Identity
 from openmodel_operator.events import transition_event
 from openmodel_operator.fetcher import Fetcher
-from openmodel_operator.gate import is_to_check, is_to_start, known_commit
+from openmodel_operator.gate import is_to_start, known_commit
 from openmodel_operator.group_report import GroupReport
 from openmodel_operator.group_status import refused_shrink
 from openmodel_operator.inspector import Inspector
@@ -94,7 +94,7 @@ class Controller:
             spec = as_mounted(spec, commit)
         image = self._settings.runtime_image
         actions = plan_actions(identity, spec, plan, observed, image)
-        if is_to_start(wanted, actions, observed, plan, outlook) or is_to_check(wanted, actions, before):
+        if is_to_start(wanted, actions, observed, plan, outlook, before):
             # Nothing is asked of the cluster for what may not fit, or is not here yet.
             looked = await self._made_ready(identity, wanted, outlook)
             if isinstance(looked, Underway):

@@ -15,7 +15,7 @@ from openmodel_operator.job_progress import Underway
 from openmodel_operator.kube import Kube, KubeError
 from openmodel_operator.outlook import Blocked, in_the_way
 from openmodel_operator.reasons import Reason
-from openmodel_operator.recorded_jobs import RecordedJobs, shared_by
+from openmodel_operator.recorded_jobs import RecordedJobs, refused, shared_by
 from openmodel_operator.settings import Settings
 from openmodel_operator.spec import Manifest, OpenModelSpec
 
@@ -49,9 +49,7 @@ class Fetcher:
             job = fetch_job(identity, spec, self._settings.runtime_image, claim, inspection.commit)
             looked = await self._jobs.result(identity, job, Reason.FETCHING, spec.source, _digest)
         except KubeError as error:
-            if not error.permanent:
-                raise
-            return Blocked(Reason.APPLY_REJECTED, f"the API server refused the fetch: {error}", planned=True)
+            return refused(error, "the fetch", planned=True)
         return in_the_way(looked, planned=True) if isinstance(looked, Failure) else looked
 
     async def _claim(self, identity: Identity, spec: OpenModelSpec, inspection: Inspection) -> Manifest | None:

@@ -5,7 +5,10 @@ Pure.
 
 from __future__ import annotations
 
-from openmodel_operator.group_status import changes_groups
+import json
+
+from openmodel_operator import names
+from openmodel_operator.desired.group import told_to_group
 from openmodel_operator.observed import Observed
 from openmodel_operator.outlook import Blocked, Known, Outlook
 from openmodel_operator.plan import GroupPlan
@@ -23,23 +26,29 @@ def known_commit(outlook: Outlook, before: Manifest, generation: int) -> str:
 
 
 def is_to_start(
-    spec: OpenModelSpec, actions: ActionPlan, observed: Observed, plan: GroupPlan, outlook: Outlook
+    spec: OpenModelSpec,
+    actions: ActionPlan,
+    observed: Observed,
+    plan: GroupPlan,
+    outlook: Outlook,
+    before: Manifest,
 ) -> bool:
-    """Whether something is to be started that was not proven as it is to be now."""
+    """Whether something is to be started that was not proven as it is to be now, or a digest that was not found yet."""
     if spec.suspend or is_paused(spec, actions.revision, actions.serving):
         return False
     if actions.serving != actions.revision:
         return True
-    # Its claim may be gone.
-    woken = spec.is_fetched and actions.groups and not observed.proven_groups(actions.revision)
-    if isinstance(outlook, Blocked) and outlook.reason is Reason.LICENSE_MISMATCH:
+    if isinstance(outlook, Blocked) and (
+        outlook.reason is Reason.LICENSE_MISMATCH or _changes_groups(plan, observed, actions.revision)
+    ):
         return True
-    regrouped = isinstance(outlook, Blocked) and changes_groups(plan, observed, actions.revision)
-    return bool(woken or regrouped)
-
-
-def is_to_check(spec: OpenModelSpec, actions: ActionPlan, before: Manifest) -> bool:
-    """Whether a digest is asked for that was not found yet."""
-    if spec.suspend or is_paused(spec, actions.revision, actions.serving):
-        return False
+    if spec.is_fetched and actions.groups and not observed.proven_groups(actions.revision):
+        # Its claim may be gone.
+        return True
     return spec.digest is not None and before.get("model", {}).get("digest") != spec.digest
+
+
+def _changes_groups(plan: GroupPlan, observed: Observed, revision: str) -> bool:
+    """Whether live groups of the revision are to have other ranks or copies than they have been told."""
+    groups = [item for item in observed.config_maps if item["metadata"]["labels"][names.REVISION_LABEL] == revision]
+    return any(json.loads(group["data"][names.GROUP_SETTINGS]) != told_to_group(plan) for group in groups)

@@ -5,15 +5,12 @@ Pure: from what the groups say of themselves.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from openmodel_operator import names
 from openmodel_operator.conditions import timestamp
 from openmodel_operator.group_report import GroupReport
-from openmodel_operator.observed import Observed
 from openmodel_operator.plan import GroupPlan
 from openmodel_operator.reasons import Reason
 from openmodel_operator.spec import Manifest
@@ -69,13 +66,6 @@ def refused_shrink(plan: GroupPlan, reports: Mapping[str, GroupReport]) -> str |
                 "spec.resources, which starts a new revision, or use more ranks"
             )
     return None
-
-
-def changes_groups(plan: GroupPlan, observed: Observed, revision: str) -> bool:
-    """Whether live groups of the revision are to have other ranks or copies than they have been told."""
-    wanted = {"expert": plan.ranks, "redundantExperts": plan.redundant_experts}
-    groups = [item for item in observed.config_maps if item["metadata"]["labels"][names.REVISION_LABEL] == revision]
-    return any(json.loads(group["data"][names.GROUP_SETTINGS]) != wanted for group in groups)
 
 
 def _missing(name: str, report: GroupReport) -> str:

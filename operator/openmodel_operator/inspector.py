@@ -5,7 +5,7 @@ Knows the order of things; the Job is `recorded_jobs`', and whether the model fi
 
 from __future__ import annotations
 
-from openmodel_operator.desired.fetch_jobs import inspection_job
+from openmodel_operator.desired.fetch_jobs import inspection_job, record_name
 from openmodel_operator.desired.identity import Identity
 from openmodel_operator.failures import Failure
 from openmodel_operator.inspection import Inspection, read_summary
@@ -14,7 +14,7 @@ from openmodel_operator.kube import KubeError
 from openmodel_operator.model_plan import Unplannable, plan_model
 from openmodel_operator.outlook import Blocked, Known, Outlook, in_the_way
 from openmodel_operator.reasons import Reason
-from openmodel_operator.recorded_jobs import RecordedJobs
+from openmodel_operator.recorded_jobs import RecordedJobs, refused
 from openmodel_operator.spec import OpenModelSpec
 
 
@@ -29,16 +29,13 @@ class Inspector:
     async def outlook(self, identity: Identity, spec: OpenModelSpec) -> Outlook:
         """What is known of the model; KubeError when the API server is away."""
         job = inspection_job(identity, spec, self._image)
-        name = job["metadata"]["name"]
+        name = record_name(job)
         known = self._known.get(identity)
         if known is None or known[0] != name:
             try:
                 looked = await self._jobs.result(identity, job, Reason.INSPECTING, spec.source, read_summary)
             except KubeError as error:
-                if not error.permanent:
-                    raise
-                told = f"the API server refused the inspection: {error}"
-                return Blocked(Reason.APPLY_REJECTED, told, planned=False)
+                return refused(error, "the inspection", planned=False)
             if isinstance(looked, Underway):
                 return looked
             if isinstance(looked, Failure):

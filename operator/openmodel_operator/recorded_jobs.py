@@ -17,7 +17,8 @@ from openmodel_operator.desired.identity import Identity
 from openmodel_operator.failures import Failure
 from openmodel_operator.inspection import SummaryError
 from openmodel_operator.job_progress import Underway, look_at_job, read_progress, underway
-from openmodel_operator.kube import Kube
+from openmodel_operator.kube import Kube, KubeError
+from openmodel_operator.outlook import Blocked
 from openmodel_operator.reasons import Reason
 from openmodel_operator.spec import Manifest
 
@@ -95,6 +96,13 @@ class RecordedJobs:
 
     async def _keep(self, identity: Identity, job: Manifest, summary: str) -> None:
         await self._kube.apply(record(identity, job, summary), shared_by(identity))
+
+
+def refused(error: KubeError, what: str, *, planned: bool) -> Blocked:
+    """What an API server's no comes to; raises the error when it may yet say yes. See `Blocked` for `planned`."""
+    if not error.permanent:
+        raise error
+    return Blocked(Reason.APPLY_REJECTED, f"the API server refused {what}: {error}", planned)
 
 
 def shared_by(identity: Identity) -> str:

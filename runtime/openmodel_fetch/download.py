@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from openmodel_fetch.errors import FetchInterrupted, StorageFull
-from openmodel_fetch.hub import Hub, HubFile, HubModel, fetched_bytes, is_small, tensor_files
+from openmodel_fetch.hub import Hub, HubFile, HubModel, is_small, tensor_files
 from openmodel_fetch.manifest import NAME, Manifest, ManifestFile, read_file
 from openmodel_fetch.progress import bytes_in, telling
 
@@ -70,7 +70,8 @@ def _fetch(hub: Hub, repository: str, model: HubModel, place: Path) -> None:
     come = [_take(hub, model, file, staging) for file in model.files if is_small(file.path)]
     tensors = [files[path] for path in tensor_files(model, staging)]
     _check_room(tensors, staging)
-    with telling(staging, fetched_bytes(model, staging)):
+    total = sum(file.size for file in come) + sum(file.size for file in tensors)
+    with telling(staging, total):
         for number, file in enumerate(tensors):
             _log.info("%s: %d of %d files of tensors, %d MiB", file.path, number + 1, len(tensors), file.size >> 20)
             come.append(_take(hub, model, file, staging))

@@ -74,10 +74,11 @@ class Hub:
             for item in info.siblings or ()
             if _is_wanted(item.rfilename)
         ]
-        if not _COMMIT.fullmatch(info.sha or ""):
+        commit = info.sha or ""
+        if not _COMMIT.fullmatch(commit):
             raise SourceRefused(
                 f"spec.model.endpoint: the hub says that {source.revision} of {source.repository} is "
-                f"{str(info.sha)[:80]!r}, which is no commit"
+                f"{commit[:80]!r}, which is no commit"
             )
         for file in files:
             if is_small(file.path) and file.size > _MOST_SMALL_BYTES:
@@ -85,11 +86,10 @@ class Hub:
                     f"spec.model.source: {source.repository} has {file.path} of {file.size} bytes: no such file of a "
                     f"checkpoint is larger than {_MOST_SMALL_BYTES}"
                 )
-        assert info.sha is not None
-        return HubModel(info.sha, tuple(sorted(files, key=lambda file: file.path)))
+        return HubModel(commit, tuple(sorted(files, key=lambda file: file.path)))
 
     def fetch(self, model: HubModel, path: str, folder: Path) -> Path:
-        """Downloads one file into the folder; goes on where an earlier try was cut off."""
+        """Downloads one file into the folder, if it has not come; a connection that is cut goes on at the byte."""
         with self._told():
             return Path(
                 hf_hub_download(
@@ -102,8 +102,8 @@ class Hub:
                 )
             )
 
-    def header(self, model: HubModel, path: str) -> bytes:
-        """The header of a tensor file, with its length before it; the data is not asked for."""
+    def header(self, model: HubModel, path: str) -> tuple[bytes, int]:
+        """The header of a tensor file, its length before it, and how much data it promises, which is not asked for."""
         with self._told():
             found = self._api().parse_safetensors_file_metadata(self._source.repository, path, revision=model.commit)
         tensors = {
@@ -111,7 +111,8 @@ class Hub:
             for name, entry in found.tensors.items()
         }
         text = json.dumps(tensors).encode()
-        return struct.pack("<Q", len(text)) + text
+        data = max((entry.data_offsets[1] for entry in found.tensors.values()), default=0)
+        return struct.pack("<Q", len(text)) + text, data
 
     def _api(self) -> HfApi:
         return HfApi(endpoint=self._source.endpoint, token=self._source.token())

@@ -5,7 +5,6 @@ What is inspected so is inspected by the same code as a whole one; nothing of 60
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from openmodel_fetch.hub import Hub, HubModel, is_small, tensor_files
@@ -19,16 +18,9 @@ def sketch(hub: Hub, model: HubModel, folder: Path) -> None:
             hub.fetch(model, file.path, folder)
     sizes = {file.path: file.size for file in model.files}
     for path in tensor_files(model, folder):
-        header = hub.header(model, path)
-        data = _data_bytes(header)
+        header, data = hub.header(model, path)
         if not 0 <= data < sizes[path]:
             raise CheckpointError(f"{path} is truncated: its header promises {data} bytes, the file has {sizes[path]}")
         with (folder / path).open("wb") as out:
             out.write(header)
             out.truncate(len(header) + data)
-
-
-def _data_bytes(header: bytes) -> int:
-    """Bytes of data that the header promises."""
-    tensors = json.loads(header[8:])
-    return max((entry["data_offsets"][1] for entry in tensors.values()), default=0)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 
 from openmodel_operator import names
-from openmodel_operator.desired.identity import Identity, content_hash
+from openmodel_operator.desired.identity import COMMON_LABELS, Identity, content_hash
 from openmodel_operator.desired.merge import merge
 from openmodel_operator.desired.security import CONTAINER_SECURITY, POD_SECURITY
 from openmodel_operator.desired.source import model_mount, model_volume
@@ -96,8 +96,7 @@ def weights_claim(
 
 def owned_claim(identity: Identity, spec: OpenModelSpec, commit: str) -> Manifest:
     """A claim of ours, as a further model that wants it says so; how it is made is the first one's to say."""
-    labels = {"app.kubernetes.io/name": "openmodel", "app.kubernetes.io/managed-by": names.COMPONENT}
-    metadata = identity.metadata(claim_name(spec, commit), labels, controller=False)
+    metadata = identity.metadata(claim_name(spec, commit), COMMON_LABELS, controller=False)
     return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata}
 
 
@@ -111,12 +110,7 @@ def _job(identity: Identity, kind: str, wanted: Manifest, pod: Manifest, seconds
     kept = f"openmodel-{kind}-{content_hash(wanted)}"
     # Another pod is another Job: one that was stuck on a wrong image is not waited for when that is right.
     name = f"{kept}-{content_hash(pod)[:5]}"
-    labels = {
-        "app.kubernetes.io/name": "openmodel",
-        "app.kubernetes.io/managed-by": names.COMPONENT,
-        names.RECORD_LABEL: kept,
-        names.JOB_LABEL: name,
-    }
+    labels = {**COMMON_LABELS, names.RECORD_LABEL: kept, names.JOB_LABEL: name}
     given_up = {"containerName": names.FETCH_CONTAINER, "operator": "In", "values": [names.EXIT_START_FAILED]}
     rules = [
         {"action": "FailJob", "onExitCodes": given_up},

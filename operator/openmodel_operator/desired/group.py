@@ -51,12 +51,16 @@ def group_manifests(
     return [*settings, service, stateful_set]
 
 
+def told_to_group(plan: GroupPlan) -> Manifest:
+    """What a live group is told to be."""
+    return {"expert": plan.ranks, "redundantExperts": plan.redundant_experts}
+
+
 def settings_of(identity: Identity, name: str, mark: dict[str, str], plan: GroupPlan) -> Manifest:
     """What the ranks of a group go by when it starts, and what may change while it runs."""
-    told = {"expert": plan.ranks, "redundantExperts": plan.redundant_experts}
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": identity.metadata(name, identity.labels(**mark)),
-        "data": {names.GROUP_SETTINGS: json.dumps(told)},
+        "data": {names.GROUP_SETTINGS: json.dumps(told_to_group(plan))},
     }

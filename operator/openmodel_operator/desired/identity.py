@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from openmodel_operator import names
 from openmodel_operator.spec import Manifest
 
+COMMON_LABELS = {"app.kubernetes.io/name": "openmodel", "app.kubernetes.io/managed-by": names.COMPONENT}
+"""Of all that the operator makes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Identity:
@@ -21,9 +24,8 @@ class Identity:
     def labels(self, **more: str) -> dict[str, str]:
         """Labels of every child."""
         return {
-            "app.kubernetes.io/name": "openmodel",
+            **COMMON_LABELS,
             "app.kubernetes.io/instance": self.name,
-            "app.kubernetes.io/managed-by": names.COMPONENT,
             names.MODEL_LABEL: self.name,
             **more,
         }

@@ -13,12 +13,18 @@ HUB: dict[str, Any] = {"model": {"source": "hf://openmodel/tiny", "secretRef": {
 COMMIT = "1" * 40
 
 
-async def test_a_hubs_model_is_inspected_planned_fetched_and_then_started() -> None:
-    kube = DictionaryKube(inspected=False, **HUB)
+async def fetching(kube: DictionaryKube, size: int) -> Controller:
+    """The model has been inspected, and is being fetched where that can be."""
     subject = controller(kube, Prover())
     await subject.reconcile(KEY)
-    end_pod(kube, exitCode=0, message=a_summary(commit=COMMIT, download_bytes=1 << 30))
+    end_pod(kube, exitCode=0, message=a_summary(commit=COMMIT, download_bytes=size))
     await subject.reconcile(KEY)
+    return subject
+
+
+async def test_a_hubs_model_is_inspected_planned_fetched_and_then_started() -> None:
+    kube = DictionaryKube(inspected=False, **HUB)
+    subject = await fetching(kube, 1 << 30)
     assert kube.ready() == ("False", "Fetching")
     assert kube.condition("Planned") == ("True", "PlanMade")
     assert {kind for kind, _ in kube.objects} == {"Job", "ConfigMap", "PersistentVolumeClaim"}
@@ -45,10 +51,7 @@ async def test_a_hubs_model_is_inspected_planned_fetched_and_then_started() -> N
 async def test_a_claim_that_is_not_there_is_named() -> None:
     hub = {"model": {**HUB["model"], "cache": {"persistentVolumeClaim": "mine"}}}
     kube = DictionaryKube(inspected=False, **hub)
-    subject = controller(kube, Prover())
-    await subject.reconcile(KEY)
-    end_pod(kube, exitCode=0, message=a_summary(commit=COMMIT, download_bytes=1))
-    await subject.reconcile(KEY)
+    subject = await fetching(kube, 1)
     assert kube.ready() == ("False", "CacheNotFound")
     kube.objects["PersistentVolumeClaim", "mine"] = {"metadata": {"name": "mine", "uid": "uid-mine"}}
     await subject.reconcile(KEY)
@@ -57,10 +60,7 @@ async def test_a_claim_that_is_not_there_is_named() -> None:
 
 async def test_a_fetch_that_was_cut_off_is_told_while_it_is_tried_again() -> None:
     kube = DictionaryKube(inspected=False, **HUB)
-    subject = controller(kube, Prover())
-    await subject.reconcile(KEY)
-    end_pod(kube, exitCode=0, message=a_summary(commit=COMMIT, download_bytes=1))
-    await subject.reconcile(KEY)
+    subject = await fetching(kube, 1)
     (job,) = [item for (kind, name), item in kube.objects.items() if kind == "Job" and "-fetch-" in name]
     end_pod(kube, job, exitCode=75, message='{"reason": "StorageFull", "message": "spec.model.cache: no room"}')
     await subject.reconcile(KEY)
@@ -71,10 +71,7 @@ async def test_a_fetch_that_was_cut_off_is_told_while_it_is_tried_again() -> Non
 
 async def test_how_far_a_fetch_has_come_stands_in_the_status() -> None:
     kube = DictionaryKube(inspected=False, **HUB)
-    subject = controller(kube, Prover())
-    await subject.reconcile(KEY)
-    end_pod(kube, exitCode=0, message=a_summary(commit=COMMIT, download_bytes=900))
-    await subject.reconcile(KEY)
+    subject = await fetching(kube, 900)
     assert kube.model is not None
     assert kube.model["status"]["model"]["download"] == {"bytes": 0, "total": 900}
     (job,) = [item for (kind, name), item in kube.objects.items() if kind == "Job" and "-fetch-" in name]
@@ -95,10 +92,7 @@ def only(kube: DictionaryKube, kind: str, words: str = "") -> Manifest:
 
 async def serving(kube: DictionaryKube) -> Controller:
     """The model has been inspected, fetched and proven."""
-    subject = controller(kube, Prover())
-    await subject.reconcile(KEY)
-    end_pod(kube, exitCode=0, message=a_summary(commit=COMMIT, download_bytes=1))
-    await subject.reconcile(KEY)
+    subject = await fetching(kube, 1)
     end_pod(kube, only(kube, "Job", "-fetch-"), exitCode=0, message='{"digest": "sha256:0"}')
     await subject.reconcile(KEY)
     kube.run_pod()
@@ -135,10 +129,7 @@ async def test_a_claim_that_went_while_nothing_ran_is_made_and_filled_again() ->
 
 async def test_a_pull_that_failed_once_is_not_told_for_the_whole_fetch() -> None:
     kube = DictionaryKube(inspected=False, **HUB)
-    subject = controller(kube, Prover())
-    await subject.reconcile(KEY)
-    end_pod(kube, exitCode=0, message=a_summary(commit=COMMIT, download_bytes=1))
-    await subject.reconcile(KEY)
+    subject = await fetching(kube, 1)
     end_pod(kube, only(kube, "Job", "-fetch-"), exitCode=0)
     (status,) = kube.pods[0]["status"]["containerStatuses"]
     status["state"] = {"waiting": {"reason": "ErrImagePull", "message": "no"}}
