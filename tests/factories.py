@@ -64,6 +64,7 @@ def a_pod(
     return {
         "metadata": {
             "name": name,
+            "namespace": IDENTITY.namespace,
             "uid": f"uid-{name}-{revision}-{group}",
             "creationTimestamp": "2026-01-01T00:00:00Z",
             "labels": {

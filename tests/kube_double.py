@@ -6,16 +6,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from factories import IDENTITY, IMAGE, SOURCE, a_pod, a_spec, a_summary
-from openmodel_operator.controller import AskGroup, Controller
+from openmodel_operator import names
+from openmodel_operator.cluster import Cluster
+from openmodel_operator.controller import Controller
 from openmodel_operator.desired.fetch_jobs import inspection_job, record
 from openmodel_operator.golden_prompts import GoldenPrompt
 from openmodel_operator.group_report import GroupReport
 from openmodel_operator.kube import Kube, KubeError
+from openmodel_operator.object_cache import ObjectCache
 from openmodel_operator.observed import Proof
+from openmodel_operator.probe import AskGroup, Complete, Probes
 from openmodel_operator.settings import Settings
 from openmodel_operator.spec import Manifest
-from openmodel_operator.verifier import Complete
 
+MADE = "2026-01-01T00:00:00Z"
 KEY = (IDENTITY.namespace, IDENTITY.name)
 
 
@@ -30,6 +34,8 @@ class DictionaryKube:
         self.events: list[Manifest] = []
         self.refusal: KubeError | None = None
         self.logged = ""
+        self.told: dict[str, list[Manifest]] = {}
+        self.version = 0
         kept = record(IDENTITY, inspection_job(IDENTITY, a_spec(), IMAGE), a_summary())
         self.record = {kept["metadata"]["name"]: kept} if inspected else {}
 
@@ -38,17 +44,29 @@ class DictionaryKube:
             return self.record[name]
         return self.model if kind == "OpenModel" else self.objects.get((kind, name))
 
-    async def list(
-        self, api_version: str, kind: str, namespace: str | None, labels: Mapping[str, str]
-    ) -> list[Manifest]:
+    def labelled(self, kind: str, labels: Mapping[str, str]) -> list[Manifest]:
         found = self.pods if kind == "Pod" else [item for (known, _), item in self.objects.items() if known == kind]
         return [item for item in found if labels.items() <= item["metadata"].get("labels", {}).items()]
 
-    async def apply(self, manifest: Manifest, manager: str = "") -> Manifest:
+    async def apply(self, manifest: Manifest, manager: str, *, force: bool) -> Manifest:
         if self.refusal is not None:
             raise self.refusal
         name = manifest["metadata"]["name"]
-        metadata = {**manifest["metadata"], "uid": f"uid-{manifest['kind']}-{name}"}
+        if not force and (manifest["kind"], name) in self.objects:
+            raise KubeError(409, "conflict")
+        before = self.objects.get((manifest["kind"], name), {"metadata": {}})
+        same = before == {**manifest, "metadata": {**before["metadata"], **manifest["metadata"]}}
+        self.version += not same
+        given = (
+            before["metadata"]
+            if same
+            else {
+                "uid": f"uid-{manifest['kind']}-{name}",
+                "resourceVersion": str(self.version),
+                "creationTimestamp": MADE,
+            }
+        )
+        metadata = {**given, **manifest["metadata"]} if same else {**manifest["metadata"], **given}
         self.objects[manifest["kind"], name] = {**manifest, "metadata": metadata}
         return self.objects[manifest["kind"], name]
 
@@ -58,9 +76,13 @@ class DictionaryKube:
     async def patch_status(self, model: Manifest, patch: Manifest) -> None:
         assert self.model is not None
         self.model = {**self.model, "status": _merged(self.model.get("status", {}), patch)}
+        return None
 
     async def log(self, namespace: str, pod: str, lines: int) -> str:
         return self.logged
+
+    async def warnings(self, namespace: str, uid: str) -> list[Manifest]:
+        return self.told.get(uid, [])
 
     async def create_event(self, event: Manifest) -> None:
         self.events.append(event)
@@ -110,10 +132,27 @@ async def no_tokens(address: str, model: str, revision: str, prompt: GoldenPromp
     raise ConnectionError("nobody")
 
 
+class SeenCluster(Cluster):
+    """A cluster in which everything is seen at once."""
+
+    def __init__(self, kube: DictionaryKube) -> None:
+        super().__init__(cast(Kube, kube), ObjectCache(), lambda: None)
+        self._double = kube
+
+    def model(self, namespace: str, name: str) -> Manifest | None:
+        return self._double.model
+
+    def children(self, kind: str, namespace: str, model: str) -> list[Manifest]:
+        return self._double.labelled(kind, {names.MODEL_LABEL: model})
+
+    def job_pods(self, namespace: str, job: str) -> list[Manifest]:
+        return self._double.labelled("Pod", {names.JOB_LABEL: job})
+
+
 def controller(
     kube: DictionaryKube, prover: Prover, ask_group: AskGroup = no_group, complete: Complete = no_tokens
 ) -> Controller:
-    return Controller(cast(Kube, kube), Settings(runtime_image=IMAGE), prover, ask_group, complete)
+    return Controller(SeenCluster(kube), Settings(runtime_image=IMAGE), Probes(prover, ask_group, complete))
 
 
 def end_pod(kube: DictionaryKube, job: Manifest | None = None, **state: Any) -> None:
@@ -124,7 +163,13 @@ def end_pod(kube: DictionaryKube, job: Manifest | None = None, **state: Any) -> 
     labels, owners = job["spec"]["template"]["metadata"]["labels"], [{"uid": job["metadata"]["uid"]}]
     kube.pods = [
         {
-            "metadata": {"name": "fetch", "namespace": KEY[0], "labels": labels, "ownerReferences": owners},
+            "metadata": {
+                "name": "fetch",
+                "namespace": KEY[0],
+                "creationTimestamp": MADE,
+                "labels": labels,
+                "ownerReferences": owners,
+            },
             "status": {"phase": "Running", "containerStatuses": [ended]},
         }
     ]

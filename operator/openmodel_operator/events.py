@@ -11,7 +11,7 @@ from typing import Any
 
 from openmodel_operator import names
 from openmodel_operator.conditions import timestamp
-from openmodel_operator.reasons import ConditionType
+from openmodel_operator.reasons import ConditionType, Reason
 from openmodel_operator.spec import Manifest
 
 _MAX_MESSAGE = 1024
@@ -20,9 +20,12 @@ _MAX_MESSAGE = 1024
 def transition_event(
     model: Manifest, before: Mapping[str, Any], after: Mapping[str, Any], now: datetime
 ) -> Manifest | None:
-    """An Event when Ready changed its status or reason, else None."""
+    """An Event when Ready changed its status or reason, else None.
+
+    An inspection is a Job's, which has Events of its own.
+    """
     old, new = _ready(before), _ready(after)
-    if (old.get("status"), old.get("reason")) == (new["status"], new["reason"]):
+    if (old.get("status"), old.get("reason")) == (new["status"], new["reason"]) or new["reason"] == Reason.INSPECTING:
         return None
     metadata = model["metadata"]
     stalled = any(item["type"] == ConditionType.STALLED and item["status"] == "True" for item in after["conditions"])

@@ -44,9 +44,10 @@ class Failure:
     """When a container ended, as the kubelet wrote it."""
 
 
-def worst_failure(pods: Iterable[Manifest], source: str) -> Failure | None:
-    """The failure that the user should hear of: a terminal one before a passing one."""
+def worst_failure(pods: Iterable[Manifest], source: str, complaints: Iterable[Failure] = ()) -> Failure | None:
+    """The failure that the user should hear of: a terminal one before a passing one, and last what Events tell."""
     found = [failure for pod in pods if (failure := pod_failure(pod, source)) is not None]
+    found += complaints
     return next((failure for failure in found if failure.terminal), found[0] if found else None)
 
 

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 
+from openmodel_operator.cluster import Cluster
 from openmodel_operator.desired.fetch_jobs import claim_name, fetch_job, owned_claim, weights_claim
 from openmodel_operator.desired.identity import Identity
 from openmodel_operator.failures import Failure
 from openmodel_operator.inspection import Inspection, SummaryError
 from openmodel_operator.job_progress import Underway
-from openmodel_operator.kube import Kube, KubeError
+from openmodel_operator.kube import KubeError
 from openmodel_operator.outlook import Blocked, in_the_way
 from openmodel_operator.reasons import Reason
 from openmodel_operator.recorded_jobs import RecordedJobs, refused, shared_by
@@ -23,8 +24,8 @@ from openmodel_operator.spec import Manifest, OpenModelSpec
 class Fetcher:
     """Fetches, and keeps nothing in mind: claims and records say what is there."""
 
-    def __init__(self, kube: Kube, jobs: RecordedJobs, settings: Settings) -> None:
-        self._kube = kube
+    def __init__(self, cluster: Cluster, jobs: RecordedJobs, settings: Settings) -> None:
+        self._cluster = cluster
         self._jobs = jobs
         self._settings = settings
 
@@ -54,7 +55,7 @@ class Fetcher:
 
     async def _claim(self, identity: Identity, spec: OpenModelSpec, inspection: Inspection) -> Manifest | None:
         name = claim_name(spec, inspection.commit)
-        found = await self._kube.get("v1", "PersistentVolumeClaim", identity.namespace, name)
+        found = await self._cluster.get("v1", "PersistentVolumeClaim", identity.namespace, name)
         if spec.fetch.claim is not None:
             return found
         owners = [] if found is None else found["metadata"].get("ownerReferences", [])
@@ -63,9 +64,9 @@ class Fetcher:
             wanted = weights_claim(
                 identity, spec, inspection.commit, size, settings.cache_access_mode, settings.cache_storage_class
             )
-            found = await self._kube.apply(wanted, shared_by(identity))
+            found = await self._cluster.share(wanted, shared_by(identity))
         elif not any(owner["uid"] == identity.uid for owner in owners):
-            found = await self._kube.apply(owned_claim(identity, spec, inspection.commit), shared_by(identity))
+            found = await self._cluster.share(owned_claim(identity, spec, inspection.commit), shared_by(identity))
         return found
 
 

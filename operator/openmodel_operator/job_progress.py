@@ -51,12 +51,14 @@ def underway(job: Manifest, reason: Reason, failure: Failure | None = None) -> U
     return Underway(reason, f"Job {job['metadata']['name']} {what}", failure)
 
 
-def look_at_job(job: Manifest, pods: Sequence[Manifest], reason: Reason, source: str) -> Found | Underway | Failure:
+def look_at_job(
+    job: Manifest, pods: Sequence[Manifest], reason: Reason, source: str, complaints: Sequence[Failure] = ()
+) -> Found | Underway | Failure:
     """What has come of the Job: what it found, that it goes on, or why it failed."""
     for ended in (state for pod in pods for state in _ended(pod)):
         if ended.get("exitCode") == 0:
             return Found(str(ended.get("message", "")))
-    failure = worst_failure(pods, source)
+    failure = worst_failure(pods, source, complaints)
     failed = [item for item in job.get("status", {}).get("conditions", []) if _is_failed(item)]
     if not failed:
         return underway(job, reason, failure)

@@ -1,133 +1,111 @@
-"""The operator's process: kopf watches, the queue works, the controller decides.
-
-Handlers do nothing but put a key into the queue: kopf writes nothing to any object.
-"""
+"""The operator's process: watches fill the cache, the queue works, the controller decides, one of several acts."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import os
+import random
 import sys
-import time
-from typing import Any
-
-import kopf
 
 from openmodel_operator import names
-from openmodel_operator.controller import Controller, ModelKey
+from openmodel_operator.cluster import Cluster, ModelKey
+from openmodel_operator.controller import Controller
 from openmodel_operator.kube import Kube
-from openmodel_operator.probe import ask_group, complete, prove
+from openmodel_operator.leadership import Leadership, NotLeading
+from openmodel_operator.object_cache import ObjectCache
+from openmodel_operator.probe import Probes
 from openmodel_operator.settings import Settings, SettingsError
 from openmodel_operator.telemetry.metrics import OperatorMetrics
+from openmodel_operator.watch import Stopped, Watch
 from openmodel_operator.work_queue import WorkQueue
 
 _log = logging.getLogger("openmodel_operator")
 _WORKERS = 16
-# Without a finished resync for this many periods the operator is stuck, and the kubelet should restart it.
-_STUCK_PERIODS = 10
-_CHILDREN = (("apps", "v1", "statefulsets"), ("", "v1", "services"), ("", "v1", "pods"))
+# After a change of ours: what comes of it at once is seen by then.
+_LOOK_AGAIN_SECONDS = 1.0
+# Of looks without an event: ten thousand models are not to fill a core with them.
+_RESYNCS_PER_SECOND = 50.0
+# What keeps a pod from starting may show in an Event alone, which nobody is told of: those underway are looked at more
+# often, but not many at once.
+_UNDERWAY_SECONDS = 4.0
+_UNDERWAY_AT_ONCE = 40
 
 
 class Operator:
     """Everything that lives as long as the process."""
 
-    def __init__(self, settings: Settings, kube: Kube, metrics: OperatorMetrics) -> None:
+    def __init__(self, settings: Settings, kube: Kube, metrics: OperatorMetrics, probes: Probes) -> None:
         self._settings = settings
-        self._kube = kube
         self._metrics = metrics
-        self._controller = Controller(kube, settings, prove, ask_group, complete)
-        metrics.watch_plans(lambda: self._controller.plan_ratios)
+        self._cache = ObjectCache()
+        self._leadership = Leadership(kube, settings, self._look_at_all)
+        cluster = Cluster(kube, self._cache, self._leadership.check)
+        cluster.changed = lambda key: self._queue.add_later(key, _LOOK_AGAIN_SECONDS)
+        self._controller = Controller(cluster, settings, probes)
         self._queue: WorkQueue[ModelKey] = WorkQueue(self._look, _WORKERS)
-        self._resynced = time.monotonic()
+        self._watch = Watch(kube, self._cache, self._queue.add, self._controller.waiting_for, settings.health_port)
+        metrics.watch_plans(lambda: self._controller.plan_ratios)
+        metrics.watch_leader(lambda: self._leadership.leads)
 
     async def run(self) -> None:
-        """Runs until cancelled or until one part fails."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._queue.run())
-            group.create_task(self._resync())
-            group.create_task(self._watch())
+        """Runs until a signal tells it to stop, or one part fails."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._queue.run())
+                group.create_task(self._resync())
+                group.create_task(self._resync_underway())
+                group.create_task(self._lead())
+                # Last: kopf ends all tasks that came after it when it ends.
+                group.create_task(self._watch.run())
+        except* Stopped:
+            _log.info("stops: a signal asked for it")
+
+    async def _lead(self) -> None:
+        # Who has not seen everything must not conclude anything from what is not there.
+        await self._watch.filled.wait()
+        await self._leadership.run()
+
+    def _look_at_all(self) -> None:
+        for key in self._cache.names(names.KIND):
+            self._queue.add(key)
 
     async def _look(self, key: ModelKey) -> None:
+        if not self._leadership.leads:
+            # Whoever begins to lead looks at all of them.
+            return
         with self._metrics.reconcile():
-            await self._controller.reconcile(key)
+            try:
+                await self._controller.reconcile(key)
+            except NotLeading as error:
+                _log.warning("%s/%s is left to who leads: %s", *key, error)
 
     async def _resync(self) -> None:
         """Looks at every OpenModel now and then: no event is needed for the truth to come out."""
         while True:
-            try:
-                for model in await self._kube.list(names.API_VERSION, names.KIND, None, {}):
-                    self._queue.add((model["metadata"]["namespace"], model["metadata"]["name"]))
-                self._resynced = time.monotonic()
-            except Exception:
-                _log.exception("listing OpenModels failed")
-            await asyncio.sleep(self._settings.resync_seconds)
+            models = self._cache.names(names.KIND)
+            pause = max(self._settings.resync_seconds / max(1, len(models)), 1 / _RESYNCS_PER_SECOND)
+            for key in models:
+                self._queue.add(key)
+                await asyncio.sleep(pause)
+            if not models:
+                await asyncio.sleep(self._settings.resync_seconds)
 
-    async def _watch(self) -> None:
-        await kopf.operator(
-            registry=self._registry(),
-            clusterwide=True,
-            standalone=True,
-            liveness_endpoint=f"http://0.0.0.0:{self._settings.health_port}/healthz",
-        )
-        # kopf returns when it was told to stop by a signal.
-        raise SystemExit(0)
-
-    def _registry(self) -> kopf.OperatorRegistry:
-        registry = kopf.OperatorRegistry()
-
-        @kopf.on.startup(registry=registry)
-        def configure(settings: kopf.OperatorSettings, **_: Any) -> None:
-            settings.posting.enabled = False
-            settings.scanning.disabled = True
-            settings.watching.server_timeout = 600
-            settings.networking.request_timeout = 30
-
-        @kopf.on.login(registry=registry)
-        def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
-            return kopf.login_via_client(**kwargs)
-
-        @kopf.on.probe(registry=registry, id="resync")
-        def fresh(**_: Any) -> float:
-            age = time.monotonic() - self._resynced
-            if age > _STUCK_PERIODS * self._settings.resync_seconds:
-                raise RuntimeError(f"no OpenModel was listed for {age:.0f} s")
-            return age
-
-        @kopf.on.event(names.GROUP, names.VERSION, names.PLURAL, registry=registry)
-        def model_event(namespace: str | None, name: str | None, **_: Any) -> None:
-            if namespace and name:
-                self._queue.add((namespace, name))
-
-        @kopf.on.event("", "v1", "pods", labels={names.JOB_LABEL: kopf.PRESENT}, id="fetch", registry=registry)
-        def job_event(labels: Any, **_: Any) -> None:
-            for key in self._controller.waiting_for(labels[names.JOB_LABEL]):
+    async def _resync_underway(self) -> None:
+        while True:
+            await asyncio.sleep(_UNDERWAY_SECONDS)
+            underway = sorted(self._controller.underway)
+            for key in random.sample(underway, min(_UNDERWAY_AT_ONCE, len(underway))):
                 self._queue.add(key)
 
-        for group, version, plural in _CHILDREN:
-            self._enqueue_owner(registry, group, version, plural)
-        return registry
 
-    def _enqueue_owner(self, registry: kopf.OperatorRegistry, group: str, version: str, plural: str) -> None:
-        @kopf.on.event(
-            group,
-            version,
-            plural,
-            labels={names.MODEL_LABEL: kopf.PRESENT},
-            id=plural,
-            registry=registry,
-        )
-        def child_event(namespace: str | None, labels: Any, **_: Any) -> None:
-            if namespace:
-                self._queue.add((namespace, labels[names.MODEL_LABEL]))
-
-
-async def _run(settings: Settings) -> None:
-    kube = await Kube.connect()
+async def run(settings: Settings, probes: Probes) -> None:
+    """Runs an operator until it is told to stop by a signal."""
     metrics = OperatorMetrics()
+    kube = await Kube.connect(metrics.request)
     exposition = metrics.serve("0.0.0.0", settings.metrics_port)
     try:
-        await Operator(settings, kube, metrics).run()
+        await Operator(settings, kube, metrics, probes).run()
     finally:
         exposition.shutdown()
         await kube.close()
@@ -142,5 +120,5 @@ def main() -> int:
     except SettingsError as error:
         print(f"openmodel-operator: {error}", file=sys.stderr)
         return 2
-    asyncio.run(_run(settings))
+    asyncio.run(run(settings, Probes()))
     return 0

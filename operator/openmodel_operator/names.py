@@ -13,7 +13,13 @@ STATUS_FIELD_MANAGER = "openmodel-operator-status"
 COMPONENT = "openmodel-operator"
 """Reporting component of Events."""
 
+LEASE = "openmodel-operator"
+"""Of the operator that acts, in its own namespace."""
+
 MODEL_LABEL = f"{GROUP}/model"
+"""Of all that the operator makes, which is what it watches; the value is the model's name."""
+SHARED = ""
+"""Value of that label on what several models may share."""
 REVISION_LABEL = f"{GROUP}/revision"
 GROUP_INDEX_LABEL = f"{GROUP}/group"
 POD_INDEX_LABEL = "apps.kubernetes.io/pod-index"
@@ -22,6 +28,9 @@ JOB_LABEL = f"{GROUP}/job"
 """Of a Job that inspects or fetches a checkpoint, and its pods; the value is the Job's name."""
 RECORD_LABEL = f"{GROUP}/record"
 """Of such a Job and what keeps its summary; the value is that one's name."""
+
+APPLIED_ANNOTATION = f"{GROUP}/applied"
+"""Of a child: a hash of what was last applied."""
 
 NO_REVISION = "none"
 """Value of the Service's revision before any revision was proven: it selects no pod."""

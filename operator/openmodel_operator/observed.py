@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from openmodel_operator import names
+from openmodel_operator.failures import Failure
 from openmodel_operator.group_report import GroupReport
 from openmodel_operator.spec import Manifest
 
@@ -39,6 +40,8 @@ class Observed:
     """The one that users keep."""
     proofs: Mapping[str, Proof] = field(default_factory=dict)
     """By pod uid."""
+    complaints: Sequence[Failure] = ()
+    """What Events tell of children that do not say themselves why nothing comes of them."""
     reports: Mapping[str, GroupReport] = field(default_factory=dict)
     """Of groups whose ranks share experts, by name, as far as they answer."""
 

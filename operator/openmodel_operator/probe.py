@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import struct
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import grpc
 
@@ -88,6 +89,23 @@ async def complete(address: str, model: str, revision: str, prompt: GoldenPrompt
         return [int(next(iter(token), "none")) for token in told]
     except (ValueError, TypeError, IndexError):
         raise ConnectionError("the answer has no token ids") from None
+
+
+Prove = Callable[[str, str, str], Awaitable[Proof]]
+"""Address, model and revision to a proof."""
+AskGroup = Callable[[str], Awaitable[GroupReport | None]]
+"""Address to what the pod says of its group."""
+Complete = Callable[[str, str, str, GoldenPrompt], Awaitable[Sequence[int]]]
+"""Address, model, revision and prompt to token ids; ConnectionError when there is no answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Probes:
+    """All that pods are asked."""
+
+    prove: Prove = prove
+    ask_group: AskGroup = ask_group
+    complete: Complete = complete
 
 
 def _channel(address: str) -> grpc.aio.Channel:

@@ -61,6 +61,9 @@ class Reason(StrEnum):
     CRASH_LOOP = "CrashLoop"
     OUT_OF_MEMORY = "OutOfMemory"
     CONTAINER_FAILED = "ContainerFailed"
+    PODS_REFUSED = "PodsRefused"
+    MOUNT_FAILED = "MountFailed"
+    UNHEALTHY = "Unhealthy"
     # Admitted, Planned, WeightsReady, ExpertCoverage, Scaling, RolloutVerified
     NO_POLICY = "NoPolicy"
     PLAN_MADE = "PlanMade"

@@ -5,19 +5,22 @@ Knows the order of things; how far a Job has come is `job_progress`'s to say, an
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar
+from weakref import WeakValueDictionary
 
 from openmodel_operator import names
+from openmodel_operator.cluster import Cluster
 from openmodel_operator.desired.fetch_jobs import record, record_name
 from openmodel_operator.desired.identity import Identity
 from openmodel_operator.failures import Failure
 from openmodel_operator.inspection import SummaryError
 from openmodel_operator.job_progress import Underway, look_at_job, read_progress, underway
-from openmodel_operator.kube import Kube, KubeError
+from openmodel_operator.kube import KubeError
 from openmodel_operator.outlook import Blocked
 from openmodel_operator.reasons import Reason
 from openmodel_operator.spec import Manifest
@@ -30,8 +33,9 @@ _LINES = 20
 class RecordedJobs:
     """Those of all models."""
 
-    def __init__(self, kube: Kube) -> None:
-        self._kube = kube
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._making: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
         self._waiting: dict[str, set[tuple[str, str]]] = defaultdict(set)
 
     def waiting_for(self, job: str) -> set[tuple[str, str]]:
@@ -51,7 +55,7 @@ class RecordedJobs:
             read: reads the summary; SummaryError when it is none.
         """
         name, model = job["metadata"]["name"], (identity.namespace, identity.name)
-        kept = await self._kube.get("v1", "ConfigMap", identity.namespace, record_name(job))
+        kept = await self._cluster.get("v1", "ConfigMap", identity.namespace, record_name(job))
         if kept is not None:
             summary = str(kept.get("data", {}).get(names.JOB_SUMMARY, ""))
             try:
@@ -64,17 +68,20 @@ class RecordedJobs:
                 self._waiting[name].discard(model)
                 return found
         self._waiting[name].add(model)
-        present = await self._kube.get("batch/v1", "Job", identity.namespace, name)
-        if present is None:
-            await self._kube.apply(job)
-            return underway(job, reason)
-        labelled = await self._kube.list("v1", "Pod", identity.namespace, {names.JOB_LABEL: name})
+        # Of many models that come at once, one makes it.
+        async with self._making.setdefault((identity.namespace, name), asyncio.Lock()):
+            present = await self._cluster.get("batch/v1", "Job", identity.namespace, name)
+            if present is None:
+                await self._cluster.share(job, names.FIELD_MANAGER)
+                return underway(job, reason)
+        labelled = self._cluster.job_pods(identity.namespace, name)
         # Labels anybody can write.
         uid = present["metadata"]["uid"]
         pods = [
             pod for pod in labelled if any(owner["uid"] == uid for owner in pod["metadata"].get("ownerReferences", []))
         ]
-        looked = look_at_job(present, pods, reason, source)
+        complaints = await self._cluster.complaints([present], pods)
+        looked = look_at_job(present, pods, reason, source, complaints)
         if isinstance(looked, Underway):
             return await self._with_progress(looked, pods)
         if isinstance(looked, Failure):
@@ -91,11 +98,11 @@ class RecordedJobs:
         if job.reason is not Reason.FETCHING or not running:
             return job
         metadata = running[0]["metadata"]
-        log = await self._kube.log(metadata["namespace"], metadata["name"], _LINES)
+        log = await self._cluster.log(metadata["namespace"], metadata["name"], _LINES)
         return replace(job, fetched=read_progress(log))
 
     async def _keep(self, identity: Identity, job: Manifest, summary: str) -> None:
-        await self._kube.apply(record(identity, job, summary), shared_by(identity))
+        await self._cluster.share(record(identity, job, summary), shared_by(identity))
 
 
 def refused(error: KubeError, what: str, *, planned: bool) -> Blocked:

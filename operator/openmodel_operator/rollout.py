@@ -34,12 +34,16 @@ class ActionPlan:
     """The revision that the Service selects after this step."""
     groups: int
     """Groups of the revision that should exist."""
+    present: int
+    """Groups of all revisions that are there after this step."""
     complete: bool
     """All of them have answered a real inference."""
     verification: Verification | None = None
     """Of the revision, where that was asked for now."""
     apply: Sequence[Manifest]
     """Manifests to apply, in order."""
+    later: Sequence[Manifest] = ()
+    """What will be applied once something serves: its names have to be free by then."""
     delete: Sequence[Manifest]
     """Children to delete."""
     reason: str
@@ -68,7 +72,9 @@ def plan_actions(
         selector = observed.service["spec"]["selector"]
     if is_paused(spec, revision, before):
         return _as_it_is(identity, observed, revision, before)
-    apply = [network_policy(identity), disruption_budget(identity, serving), model_service(identity, selector)]
+    budget, later = _budget(identity, serving)
+    # A name that is taken is most likely the Service's: it comes first.
+    apply = [model_service(identity, selector), network_policy(identity), *budget]
     for index in range(groups):
         apply += group_manifests(identity, template, revision, index, plan)
     keep = {group_name(identity.name, revision, index) for index in range(groups)}
@@ -79,9 +85,11 @@ def plan_actions(
         revision=revision,
         serving=serving,
         groups=groups,
+        present=len({*map(_name, observed.stateful_sets), *keep} - {*map(_name, delete)}),
         complete=complete,
         verification=verification,
         apply=apply,
+        later=later,
         delete=delete,
         reason=_reason(revision, serving, groups, proven),
     )
@@ -100,11 +108,18 @@ def _as_it_is(identity: Identity, observed: Observed, revision: str, serving: st
         revision=revision,
         serving=serving,
         groups=groups,
+        present=len(observed.stateful_sets),
         complete=False,
-        apply=[network_policy(identity), disruption_budget(identity, serving)],
+        apply=[network_policy(identity), *_budget(identity, serving)[0]],
         delete=[],
         reason=f"spec.rollout.paused is true: {what}, and revision {revision} waits",
     )
+
+
+def _budget(identity: Identity, serving: str) -> tuple[list[Manifest], list[Manifest]]:
+    """The disruption budget, to be applied now or later: nothing is kept from ending before something serves."""
+    budget = [disruption_budget(identity, serving)]
+    return ([], budget) if serving == names.NO_REVISION else (budget, [])
 
 
 def _wanted_groups(spec: OpenModelSpec, *, proven: bool) -> int:

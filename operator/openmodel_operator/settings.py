@@ -16,8 +16,12 @@ class Settings:
 
     runtime_image: str
     """Image of model pods."""
+    namespace: str = "default"
+    """Where the Lease is that one of several operators holds: the operator's own."""
+    identity: str = "openmodel-operator"
+    """Whose it is: the name of the operator's pod."""
     resync_seconds: float = 30.0
-    """How often every OpenModel is looked at without an event."""
+    """How often every OpenModel is looked at without an event; less often where that would be more than 50 a second."""
     cache_storage_class: str = ""
     """Of the claims that keep fetched checkpoints; "" is the cluster's default."""
     cache_access_mode: str = "ReadWriteOnce"
@@ -33,6 +37,8 @@ class Settings:
         try:
             return cls(
                 runtime_image=env["OPENMODEL_RUNTIME_IMAGE"],
+                namespace=env.get("OPENMODEL_NAMESPACE", cls.namespace),
+                identity=env.get("OPENMODEL_IDENTITY", cls.identity),
                 cache_storage_class=env.get("OPENMODEL_CACHE_STORAGE_CLASS", cls.cache_storage_class),
                 cache_access_mode=env.get("OPENMODEL_CACHE_ACCESS_MODE", cls.cache_access_mode),
                 resync_seconds=float(env.get("OPENMODEL_RESYNC_SECONDS", cls.resync_seconds)),

@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 from openmodel_operator import names
@@ -215,7 +215,8 @@ def parse_quantity(path: str, value: str | int | float) -> Decimal:
     digits = text.rstrip("mkMGTPi")
     try:
         return Decimal(digits) * _SUFFIXES[text[len(digits) :]]
-    except (InvalidOperation, KeyError):
+    except (ArithmeticError, KeyError):
+        # 1e999999 is a number that nothing can hold.
         raise SpecError(f"{path}: {value!r} is not a quantity") from None
 
 

@@ -74,6 +74,12 @@ def underway_status(
     return status
 
 
+def is_reconciling(status: Mapping[str, Any]) -> bool:
+    """Whether there is more to come by itself."""
+    conditions = status.get("conditions", [])
+    return any(item["type"] == ConditionType.RECONCILING and item["status"] == "True" for item in conditions)
+
+
 def _status_that_stands(
     before: Mapping[str, Any], generation: int, verdicts: Sequence[Verdict], now: datetime
 ) -> Manifest:
@@ -110,7 +116,7 @@ def model_status(
 ) -> Manifest:
     """Status of an OpenModel that was planned and applied."""
     pods = observed.pods_of(actions.revision)
-    failure = worst_failure(pods, spec.source)
+    failure = worst_failure(pods, spec.source, observed.complaints)
     proven = observed.proven_groups(actions.revision)
     reports = observed.reports_of(actions.revision)
     verification = actions.verification
@@ -134,7 +140,7 @@ def model_status(
         "effective": effective_values(spec),
         "conditions": merge_conditions(before.get("conditions", []), verdicts, generation, timestamp(now)),
         "plan": {**plan_status(plan, outlook), **survives(reports)},
-        "replicas": len(observed.stateful_sets),
+        "replicas": actions.present,
         "readyReplicas": observed.proven_groups(actions.serving),
         "selector": _selector(identity, actions.serving),
         "endpoint": endpoint(identity),

@@ -6,9 +6,10 @@ Knows the order of things; what is compared, and what follows, is `golden_prompt
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from openmodel_operator.cluster import Cluster
 from openmodel_operator.desired.identity import Identity
 from openmodel_operator.golden_prompts import (
     GoldenPrompt,
@@ -18,14 +19,12 @@ from openmodel_operator.golden_prompts import (
     read_prompts,
     verdict,
 )
-from openmodel_operator.kube import Kube
 from openmodel_operator.observed import Observed, proof_key
+from openmodel_operator.probe import Complete
 from openmodel_operator.reasons import Reason
 from openmodel_operator.rollout import ActionPlan
 from openmodel_operator.spec import Manifest, VerifySpec
 
-Complete = Callable[[str, str, str, GoldenPrompt], Awaitable[Sequence[int]]]
-"""Address, model, revision and prompt to token ids; ConnectionError when there is no answer."""
 # A look is not to take for ever: what was answered is kept for the next.
 _LOOK_SECONDS = 20.0
 
@@ -43,8 +42,8 @@ class _Asked:
 class Verifier:
     """Asks each prompt once, and remembers what it came to."""
 
-    def __init__(self, kube: Kube, complete: Complete) -> None:
-        self._kube = kube
+    def __init__(self, cluster: Cluster, complete: Complete) -> None:
+        self._cluster = cluster
         self._complete = complete
         self._asked: dict[Identity, _Asked] = {}
 
@@ -80,7 +79,7 @@ class Verifier:
             del self._asked[identity]
 
     async def _prompts(self, identity: Identity, wanted: VerifySpec) -> tuple[tuple[GoldenPrompt, ...], str]:
-        kept = await self._kube.get("v1", "ConfigMap", identity.namespace, wanted.config_map)
+        kept = await self._cluster.get("v1", "ConfigMap", identity.namespace, wanted.config_map)
         if kept is None:
             raise GoldenPromptsError(f"namespace {identity.namespace} has no ConfigMap {wanted.config_map}")
         prompts = read_prompts(wanted.config_map, kept.get("data") or {})

@@ -28,6 +28,7 @@ class WorkQueue(Generic[Key]):
         self._working: set[Key] = set()
         self._again: set[Key] = set()
         self._failures: dict[Key, int] = {}
+        self._later: set[Key] = set()
 
     def add(self, key: Key) -> None:
         """Asks for a look at the key."""
@@ -37,11 +38,25 @@ class WorkQueue(Generic[Key]):
             self._queued.add(key)
             self._queue.put_nowait(key)
 
+    def add_later(self, key: Key, seconds: float) -> None:
+        """Asks for a look at the key after a while."""
+        if key not in self._later:
+            self._later.add(key)
+            asyncio.get_running_loop().call_later(seconds, self._add_due, key)
+
+    def __len__(self) -> int:
+        """How many keys wait."""
+        return len(self._queued)
+
     async def run(self) -> None:
         """Works until cancelled."""
         async with asyncio.TaskGroup() as group:
             for _ in range(self._workers):
                 group.create_task(self._worker())
+
+    def _add_due(self, key: Key) -> None:
+        self._later.discard(key)
+        self.add(key)
 
     async def _worker(self) -> None:
         while True:

@@ -75,6 +75,17 @@ def test_a_missing_image_stalls(operator: Operator, namespace: str) -> None:
     )
 
 
+def test_a_volume_that_can_not_be_mounted_is_told_in_the_kubelets_words(
+    operator: Operator, namespace: str, tiny_source: str
+) -> None:
+    volume = {"name": "certificate", "secret": {"secretName": "nowhere"}}
+    operator.kubectl.apply(
+        operator.model(namespace, "mounts", tiny_source, podTemplate={"spec": {"volumes": [volume]}})
+    )
+    model = operator.wait_for(namespace, "mounts", "Ready", "False", "MountFailed")
+    assert 'secret "nowhere" not found' in model["status"]["lastFailure"]["message"]
+
+
 def test_a_field_that_is_not_built_is_refused_by_name(operator: Operator, namespace: str, tiny_source: str) -> None:
     spec = {"autoscaling": {"minReplicas": 0, "maxReplicas": 2}}
     operator.kubectl.apply(operator.model(namespace, "early", tiny_source, **spec))

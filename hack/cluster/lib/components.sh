@@ -21,8 +21,8 @@ component_command() {
         "--authentication-kubeconfig=$PKI/kube-controller-manager.kubeconfig"
         "--authorization-kubeconfig=$PKI/kube-controller-manager.kubeconfig"
         --bind-address=127.0.0.1 --leader-elect=false --use-service-account-credentials
-        # The default limits make its start take four seconds longer.
-        --kube-api-qps=200 --kube-api-burst=400
+        # The default limits (20 a second) make its start take four seconds longer.
+        "--kube-api-qps=${OPENMODEL_CONTROLLER_QPS:-200}" "--kube-api-burst=${OPENMODEL_CONTROLLER_BURST:-400}"
         --allocate-node-cidrs "--cluster-cidr=$POD_RANGE" --node-cidr-mask-size=24
         "--service-cluster-ip-range=$SERVICE_RANGE" "--root-ca-file=$PKI/ca.crt"
         "--service-account-private-key-file=$PKI/service-accounts.key"

@@ -110,7 +110,12 @@ def _job(identity: Identity, kind: str, wanted: Manifest, pod: Manifest, seconds
     kept = f"openmodel-{kind}-{content_hash(wanted)}"
     # Another pod is another Job: one that was stuck on a wrong image is not waited for when that is right.
     name = f"{kept}-{content_hash(pod)[:5]}"
-    labels = {**COMMON_LABELS, names.RECORD_LABEL: kept, names.JOB_LABEL: name}
+    labels = {
+        **COMMON_LABELS,
+        names.MODEL_LABEL: names.SHARED,
+        names.RECORD_LABEL: kept,
+        names.JOB_LABEL: name,
+    }
     given_up = {"containerName": names.FETCH_CONTAINER, "operator": "In", "values": [names.EXIT_START_FAILED]}
     rules = [
         {"action": "FailJob", "onExitCodes": given_up},

@@ -1,4 +1,4 @@
-"""One expert-parallel group: a StatefulSet, the headless Service by which its pods find each other, its settings."""
+"""One group: a StatefulSet and, where ranks share a model, the headless Service by which its pods find each other."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ def group_manifests(
             "template": with_revision(template, identity.name, revision, index),
         },
     }
-    # Before its pods: they mount it.
-    settings = [settings_of(identity, name, mark, plan)] if is_grouped(template) else []
-    return [*settings, service, stateful_set]
+    # Before its pods: they mount the one and find each other by the other.
+    meeting = [settings_of(identity, name, mark, plan), service] if is_grouped(template) else []
+    return [*meeting, stateful_set]
 
 
 def told_to_group(plan: GroupPlan) -> Manifest:

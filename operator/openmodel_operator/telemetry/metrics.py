@@ -35,6 +35,7 @@ class OperatorMetrics:
             explicit_bucket_boundaries_advisory=names.RECONCILE_DURATION_BUCKETS,
         )
         self._errors = meter.create_counter(names.RECONCILE_ERRORS, unit="{error}")
+        self._requests = meter.create_counter(names.API_REQUESTS, unit="{request}")
 
     def serve(self, host: str, port: int) -> WSGIServer:
         """Starts the exposition in a thread of its own."""
@@ -51,6 +52,18 @@ class OperatorMetrics:
                     yield Observation(ratio, attributes)
 
         self._meter.create_observable_gauge(names.PLAN_ACTUAL_RATIO, [observe], unit="1")
+
+    def watch_leader(self, leads: Callable[[], bool]) -> None:
+        """Has it told whether this operator is the one that acts."""
+
+        def observe(_: CallbackOptions) -> Iterable[Observation]:
+            yield Observation(int(leads()))
+
+        self._meter.create_observable_gauge(names.LEADER, [observe], unit="1")
+
+    def request(self, method: str, kind: str) -> None:
+        """Books one request to the API server."""
+        self._requests.add(1, {names.METHOD: method, names.OBJECT_KIND: kind})
 
     @contextmanager
     def reconcile(self) -> Iterator[None]:

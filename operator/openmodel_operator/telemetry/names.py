@@ -5,6 +5,11 @@ from __future__ import annotations
 RECONCILE_DURATION = "openmodel.operator.reconcile.duration"
 RECONCILE_ERRORS = "openmodel.operator.reconcile.errors"
 
+API_REQUESTS = "openmodel.operator.api.requests"
+METHOD = "http.request.method"
+OBJECT_KIND = "k8s.object.kind"
+LEADER = "openmodel.operator.leader"
+
 PLAN_ACTUAL_RATIO = "openmodel.operator.plan.actual"
 NAMESPACE = "k8s.namespace.name"
 MODEL = "openmodel.model"

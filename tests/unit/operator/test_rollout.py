@@ -34,7 +34,7 @@ def deleted(actions: ActionPlan) -> list[str]:
 
 def test_a_new_model_starts_and_is_not_reachable_before_its_proof() -> None:
     actions = step(a_spec(), Observed())
-    assert kinds(actions) == ["NetworkPolicy", "PodDisruptionBudget", "Service", "Service", "StatefulSet"]
+    assert kinds(actions) == ["Service", "NetworkPolicy", "StatefulSet"]
     assert actions.serving == names.NO_REVISION
     not_ready = observed_after(actions, pods=[a_pod(actions.revision, ready=False)])
     unproven = observed_after(actions, pods=[a_pod(actions.revision)], proven=False)
@@ -57,7 +57,7 @@ def test_scaling_adds_and_removes_groups_and_no_pod_that_stays() -> None:
     assert kinds(more).count("StatefulSet") == 3
     fewer = step(a_spec(replicas=1), observed)
     name = f"mixtral-{before.revision}-1"
-    assert deleted(fewer) == [f"Service/{name}", f"StatefulSet/{name}"]
+    assert deleted(fewer) == [f"StatefulSet/{name}"]
     assert fewer.serving == before.revision
 
 
@@ -75,7 +75,7 @@ def test_a_change_keeps_the_old_revision_until_the_new_one_is_proven() -> None:
     )
     moved = step(new_spec, both)
     assert moved.serving == actions.revision
-    assert len(moved.delete) == 4
+    assert len(moved.delete) == 2
     assert all(old.revision in name for name in deleted(moved))
 
 
@@ -86,7 +86,7 @@ def test_a_change_back_takes_the_half_made_revision_away() -> None:
     back = step(a_spec(), halfway)
     assert back.serving == back.revision == old.revision
     assert all(actions.revision in name for name in deleted(back))
-    assert len(back.delete) == 2
+    assert len(back.delete) == 1
 
 
 def test_zero_replicas_are_proven_by_one_start() -> None:
@@ -96,21 +96,21 @@ def test_zero_replicas_are_proven_by_one_start() -> None:
     proven = step(spec, observed_after(actions, pods=[a_pod(actions.revision)]))
     assert proven.serving == actions.revision
     after = step(spec, observed_after(proven, pods=[a_pod(actions.revision)]))
-    assert (after.groups, len(after.delete)) == (0, 2)
+    assert (after.groups, len(after.delete)) == (0, 1)
 
 
 def test_suspend_takes_everything_down() -> None:
     _, observed = serving(a_spec())
     actions = step(a_spec(suspend=True), observed)
     assert actions.groups == 0
-    assert len(actions.delete) == 2
+    assert len(actions.delete) == 1
     changed = step(a_spec(suspend=True, engine={"dtype": "float32"}), observed)
-    assert len(changed.delete) == 2
+    assert len(changed.delete) == 1
 
 
 def test_a_change_of_the_groups_size_adds_pods_to_the_same_groups() -> None:
     before, observed = serving(a_spec(parallelism={"expert": 2}))
-    assert kinds(before) == ["NetworkPolicy", "PodDisruptionBudget", "Service", "ConfigMap", "Service", "StatefulSet"]
+    assert kinds(before) == ["Service", "NetworkPolicy", "PodDisruptionBudget", "ConfigMap", "Service", "StatefulSet"]
     for parallelism, pods in (({"expert": 4}, 4), ({"expert": 3, "redundantExperts": 2}, 3)):
         after = step(a_spec(parallelism=parallelism), observed)
         assert (after.revision, after.serving, after.delete) == (before.revision, before.revision, [])
@@ -164,7 +164,7 @@ def test_old_groups_go_first_where_that_is_asked_for() -> None:
     spec = a_spec(replicas=2, engine={"dtype": "float32"}, rollout={"strategy": "Recreate"})
     actions = step(spec, observed)
     assert all(old.revision in name for name in deleted(actions))
-    assert len(actions.delete) == 4
+    assert len(actions.delete) == 2
     assert kinds(actions).count("StatefulSet") == 2
     assert actions.serving == old.revision, "the Service moves when the new ones have answered"
     pods = [a_pod(actions.revision, group=group) for group in range(2)]

@@ -1,0 +1,195 @@
+"""The cluster as the controller deals with it: reads what is watched from the cache, writes only what would change.
+
+Knows what is watched; how to talk to the API server is `kube`'s. Nothing is written by who does not lead.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime
+from http import HTTPStatus
+
+from openmodel_operator import names
+from openmodel_operator.complaints import complaint, questionable
+from openmodel_operator.desired.applied import is_applied, stamped
+from openmodel_operator.failures import Failure
+from openmodel_operator.kube import Kube, KubeError
+from openmodel_operator.object_cache import ObjectCache
+from openmodel_operator.spec import Manifest
+
+_log = logging.getLogger(__name__)
+
+WATCHED = {
+    names.KIND: names.API_VERSION,
+    "StatefulSet": "apps/v1",
+    "Service": "v1",
+    "ConfigMap": "v1",
+    "Pod": "v1",
+    "NetworkPolicy": "networking.k8s.io/v1",
+    "PodDisruptionBudget": "policy/v1",
+}
+"""What the cache holds, and its versions: all OpenModels, and of the rest what the operator made or had made."""
+
+ModelKey = tuple[str, str]
+"""Namespace and name."""
+
+
+def watched_label(kind: str) -> str:
+    """The label that objects of a watched kind bear; "" when all of them are watched."""
+    return "" if kind == names.KIND else names.MODEL_LABEL
+
+
+class NameTaken(Exception):
+    """An object of somebody else's stands under a name that a child needs: it is never taken over."""
+
+    def __init__(self, kind: str, name: str) -> None:
+        super().__init__(
+            f"metadata.name: a {kind} {name} that is not this OpenModel's is there, and is left alone; "
+            f"give the OpenModel another name or delete the {kind}"
+        )
+
+
+class Cluster:
+    """One API server, seen through a cache.
+
+    Args:
+        kube: the API server.
+        cache: what has been seen of it.
+        check_leading: raises what keeps this process from writing.
+    """
+
+    def __init__(self, kube: Kube, cache: ObjectCache, check_leading: Callable[[], None]) -> None:
+        self._kube = kube
+        self._cache = cache
+        self._check = check_leading
+        self.changed: Callable[[ModelKey], None] = lambda _: None
+        """Told of models whose children a look has changed: what comes of it may be seen already, and is no news."""
+
+    def model(self, namespace: str, name: str) -> Manifest | None:
+        """An OpenModel as it was last seen."""
+        return self._cache.get(names.KIND, namespace, name)
+
+    async def get(self, api_version: str, kind: str, namespace: str, name: str) -> Manifest | None:
+        """Any object, also one that is not watched."""
+        found = self._cache.get(kind, namespace, name) if kind in WATCHED else None
+        return found or await self._kube.get(api_version, kind, namespace, name)
+
+    def children(self, kind: str, namespace: str, model: str) -> list[Manifest]:
+        """Objects of a watched kind that bear a model's label, which anybody may write."""
+        return self._cache.labelled(kind, namespace, names.MODEL_LABEL, model)
+
+    def job_pods(self, namespace: str, job: str) -> list[Manifest]:
+        """Pods that bear a Job's label."""
+        return self._cache.labelled("Pod", namespace, names.JOB_LABEL, job)
+
+    async def apply(self, manifest: Manifest) -> None:
+        """Server-side apply of what is one model's alone, where it is not as it should be.
+
+        Raises:
+            NameTaken: an object of that name is not this model's.
+        """
+        kind, metadata = manifest["kind"], manifest["metadata"]
+        wanted = stamped(manifest)
+        live = self._cache.get(kind, metadata["namespace"], metadata["name"])
+        if live is not None:
+            _check_owner(manifest, live)
+            if is_applied(wanted, live):
+                return
+        try:
+            # What is not known to be ours is made or, where nobody else has written it, added to.
+            await self._apply(wanted, names.FIELD_MANAGER, force=live is not None)
+        except KubeError as error:
+            if error.status != HTTPStatus.CONFLICT:
+                raise
+            await self.check_name(manifest)
+            await self._apply(wanted, names.FIELD_MANAGER)
+        self.changed((metadata["namespace"], metadata["labels"][names.MODEL_LABEL]))
+
+    async def check_name(self, manifest: Manifest) -> None:
+        """Raises NameTaken when an object of a manifest's kind and name is there that is not its owner's."""
+        metadata = manifest["metadata"]
+        found = await self.get(manifest["apiVersion"], manifest["kind"], metadata["namespace"], metadata["name"])
+        if found is not None:
+            _check_owner(manifest, found)
+
+    async def share(self, manifest: Manifest, manager: str) -> Manifest:
+        """Server-side apply of what several models own, each under a field manager of its own."""
+        return await self._apply(manifest, manager)
+
+    async def delete(self, manifest: Manifest) -> None:
+        """Deletes exactly this object; what is gone is fine."""
+        self._check()
+        _log.info("deleting %s %s", manifest["kind"], manifest["metadata"]["name"])
+        await self._kube.delete(manifest)
+        # One that has to wait for something is heard of again.
+        self._cache.remove(manifest["kind"], manifest)
+        metadata = manifest["metadata"]
+        self.changed((metadata["namespace"], metadata["labels"][names.MODEL_LABEL]))
+
+    async def patch_status(self, model: Manifest, patch: Manifest) -> None:
+        """Merge-patches the status; an object that is gone is fine."""
+        self._check()
+        answer = await self._kube.patch_status(model, patch)
+        if answer is None:
+            return
+        self._cache.put(names.KIND, answer)
+        metadata = answer["metadata"]
+        if metadata["generation"] != model["metadata"]["generation"]:
+            # The user's change came in with it, and will look like an echo.
+            self.changed((metadata["namespace"], metadata["name"]))
+
+    async def create_event(self, event: Manifest) -> None:
+        """Posts an Event."""
+        self._check()
+        await self._kube.create_event(event)
+
+    async def complaints(self, makers: list[Manifest], pods: list[Manifest]) -> list[Failure]:
+        """What Events tell of pods that do not start, and of what should make some."""
+        found = []
+        for item in questionable(makers, pods, datetime.now(UTC)):
+            metadata = item["metadata"]
+            told = complaint(item, await self._kube.warnings(metadata["namespace"], metadata["uid"]))
+            found += [] if told is None else [told]
+        return found
+
+    async def log(self, namespace: str, pod: str, lines: int) -> str:
+        """The last lines of a pod's log; "" when there is none to be had."""
+        return await self._kube.log(namespace, pod, lines)
+
+    async def _apply(self, manifest: Manifest, manager: str, *, force: bool = True) -> Manifest:
+        self._check()
+        answer = await self._kube.apply(manifest, manager, force=force)
+        kind = manifest["kind"]
+        if kind in WATCHED and watched_label(kind) in answer["metadata"].get("labels", {}):
+            self._cache.put(kind, answer)
+        return answer
+
+
+def _check_owner(manifest: Manifest, found: Manifest) -> None:
+    (owner,) = manifest["metadata"]["ownerReferences"]
+    if not any(item["uid"] == owner["uid"] for item in found["metadata"].get("ownerReferences", [])):
+        raise NameTaken(manifest["kind"], manifest["metadata"]["name"])
+
+
+async def refill(kube: Kube, cache: ObjectCache, kind: str) -> list[Manifest]:
+    """Lists all objects of a watched kind.
+
+    Returns:
+        What the cache had otherwise: what a watch may have missed.
+    """
+    items: list[Manifest] = []
+    version, following = 0, ""
+    while True:
+        try:
+            page = await kube.page(WATCHED[kind], kind, watched_label(kind), following)
+        except KubeError as error:
+            if error.status != HTTPStatus.GONE or not following:
+                raise
+            # It took too long to read: from the beginning.
+            items, following = [], ""
+            continue
+        items += page.items
+        version, following = page.version, page.following
+        if not following:
+            return cache.replace(kind, items, version)

@@ -1,0 +1,126 @@
+"""What the cluster was last seen to be: objects of the kinds that are watched, by name and by whom they belong to.
+
+Knows no API server: whoever watches, lists or writes says what was seen. An older word never replaces a newer one, so
+it does not matter who is heard first. Objects are kept compressed, without what nobody here reads (`managedFields`, a
+pod's spec): ten thousand models are a few kilobytes each.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from openmodel_operator import names
+from openmodel_operator.spec import Manifest
+
+_INDEXED = (names.MODEL_LABEL, names.JOB_LABEL)
+# Speed before size: most of what there is to win is won.
+_LEVEL = 1
+
+Label = tuple[str, str, str]
+"""Namespace, label and value."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    version: int
+    uid: str
+    labels: tuple[Label, ...]
+    data: bytes
+
+
+class ObjectCache:
+    """Objects by kind, namespace and name."""
+
+    def __init__(self) -> None:
+        self._entries: dict[str, dict[tuple[str, str], _Entry]] = defaultdict(dict)
+        self._by_label: dict[tuple[str, Label], set[tuple[str, str]]] = defaultdict(set)
+
+    def put(self, kind: str, item: Manifest) -> bool:
+        """Notes how an object is; False when that, or something newer, was known."""
+        key, version = _key(item), _version(item)
+        known = self._entries[kind].get(key)
+        if known is not None and known.version >= version:
+            return False
+        self._drop(kind, key)
+        entry = _Entry(version, item["metadata"]["uid"], _labels(item), _packed(kind, item))
+        self._entries[kind][key] = entry
+        for label in entry.labels:
+            self._by_label[kind, label].add(key)
+        return True
+
+    def remove(self, kind: str, item: Manifest) -> bool:
+        """Notes that an object is gone; False when it was not known, or another of its name is there already."""
+        key = _key(item)
+        known = self._entries[kind].get(key)
+        if known is None or (known.uid != item["metadata"]["uid"] and known.version > _version(item)):
+            return False
+        self._drop(kind, key)
+        return True
+
+    def replace(self, kind: str, items: Iterable[Manifest], version: int) -> list[Manifest]:
+        """Notes all objects of a kind, as listed at a resourceVersion.
+
+        Returns:
+            What differs from what was known, and what is gone: nobody may have told.
+        """
+        changed, seen = [], set()
+        for item in items:
+            seen.add(_key(item))
+            if self.put(kind, item):
+                changed.append(item)
+        gone = [key for key, entry in self._entries[kind].items() if key not in seen and entry.version <= version]
+        changed += [self._unpacked(kind, key) for key in gone]
+        for key in gone:
+            self._drop(kind, key)
+        return changed
+
+    def get(self, kind: str, namespace: str, name: str) -> Manifest | None:
+        """An object of the caller's own, or None."""
+        key = (namespace, name)
+        return self._unpacked(kind, key) if key in self._entries[kind] else None
+
+    def labelled(self, kind: str, namespace: str, label: str, value: str) -> list[Manifest]:
+        """Objects that bear a label: that of a model, or of a Job."""
+        keys = self._by_label.get((kind, (namespace, label, value)), ())
+        return [self._unpacked(kind, key) for key in sorted(keys)]
+
+    def names(self, kind: str) -> list[tuple[str, str]]:
+        """Namespaces and names of all objects of a kind."""
+        return list(self._entries[kind])
+
+    def _unpacked(self, kind: str, key: tuple[str, str]) -> Manifest:
+        return dict(json.loads(zlib.decompress(self._entries[kind][key].data)))
+
+    def _drop(self, kind: str, key: tuple[str, str]) -> None:
+        known = self._entries[kind].pop(key, None)
+        for label in () if known is None else known.labels:
+            keys = self._by_label[kind, label]
+            keys.discard(key)
+            if not keys:
+                del self._by_label[kind, label]
+
+
+def _key(item: Manifest) -> tuple[str, str]:
+    return item["metadata"]["namespace"], item["metadata"]["name"]
+
+
+def _version(item: Manifest) -> int:
+    """Kubernetes 1.35 made resourceVersions numbers that may be compared; servers have counted so all along."""
+    return int(item["metadata"]["resourceVersion"])
+
+
+def _labels(item: Manifest) -> tuple[Label, ...]:
+    labels: Mapping[str, str] = item["metadata"].get("labels") or {}
+    return tuple((item["metadata"]["namespace"], label, labels[label]) for label in _INDEXED if label in labels)
+
+
+def _packed(kind: str, item: Manifest) -> bytes:
+    metadata = {key: value for key, value in item["metadata"].items() if key != "managedFields"}
+    kept = {**item, "metadata": metadata}
+    if kind == "Pod":
+        kept.pop("spec", None)
+    return zlib.compress(json.dumps(kept, separators=(",", ":")).encode(), _LEVEL)

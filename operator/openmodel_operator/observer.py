@@ -1,0 +1,104 @@
+"""One snapshot of an OpenModel's children, and of what their pods say when they are asked.
+
+Knows whom to ask, and whose word still stands; what it means is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+from openmodel_operator import names
+from openmodel_operator.cluster import Cluster
+from openmodel_operator.desired.identity import Identity
+from openmodel_operator.group_report import GroupReport
+from openmodel_operator.observed import Observed, Proof, is_ready, proof_key
+from openmodel_operator.probe import Probes
+from openmodel_operator.spec import Manifest
+
+
+class Observer:
+    """Observes; keeps the proofs of pods that live."""
+
+    def __init__(self, cluster: Cluster, probes: Probes) -> None:
+        self._cluster = cluster
+        self._probes = probes
+        self._proofs: dict[tuple[str, str], dict[str, Proof]] = {}
+
+    def forget(self, namespace: str, name: str) -> None:
+        """The model is gone."""
+        self._proofs.pop((namespace, name), None)
+
+    async def observe(self, identity: Identity) -> Observed:
+        """What there is of the model now."""
+        policies = self._owned("NetworkPolicy", identity)
+        budgets = self._owned("PodDisruptionBudget", identity)
+        services = self._owned("Service", identity)
+        stateful_sets = self._owned("StatefulSet", identity)
+        config_maps = self._owned("ConfigMap", identity)
+        # Labels anybody can write; a pod counts that a StatefulSet of ours made.
+        makers = [item["metadata"]["uid"] for item in stateful_sets]
+        pods = [pod for pod in self._labelled("Pod", identity) if owned_by(pod, *makers)]
+        seen = Observed(
+            service=next((item for item in services if item["metadata"]["name"] == identity.name), None),
+            network_policies=policies,
+            disruption_budgets=budgets,
+            stateful_sets=stateful_sets,
+            config_maps=config_maps,
+            headless_services=[item for item in services if item["metadata"]["name"] != identity.name],
+            pods=pods,
+            proofs=await self._prove_pods(identity, pods),
+            complaints=await self._cluster.complaints(stateful_sets, pods),
+        )
+        return replace(seen, reports=await self._ask_groups(seen))
+
+    def _labelled(self, kind: str, identity: Identity) -> list[Manifest]:
+        return self._cluster.children(kind, identity.namespace, identity.name)
+
+    def _owned(self, kind: str, identity: Identity) -> list[Manifest]:
+        return [item for item in self._labelled(kind, identity) if owned_by(item, identity.uid)]
+
+    async def _ask_groups(self, seen: Observed) -> dict[str, GroupReport]:
+        """What groups that share experts say of themselves; any of their pods may answer for the others."""
+
+        async def ask(group: Manifest) -> GroupReport | None:
+            for pod in seen.running_pods(group):
+                # One that has no rank just now, or does not see the others, knows nothing.
+                report = await self._probes.ask_group(pod["status"]["podIP"])
+                if report is not None and report.experts:
+                    return report
+            return None
+
+        reports = await asyncio.gather(*map(ask, seen.config_maps))
+        named = zip(seen.config_maps, reports, strict=True)
+        return {group["metadata"]["name"]: report for group, report in named if report is not None}
+
+    async def _prove_pods(self, identity: Identity, pods: list[Manifest]) -> dict[str, Proof]:
+        """Proofs of all ready first pods: those known to be good, and new ones for the rest."""
+        known = self._proofs.get((identity.namespace, identity.name), {})
+        ready = {proof_key(pod): pod for pod in pods if is_ready(pod) and _is_first(pod)}
+        fresh = [item for item in ready if item not in known or not known[item].ok]
+        results = await asyncio.gather(
+            *(
+                self._probes.prove(
+                    ready[item]["status"]["podIP"],
+                    identity.name,
+                    ready[item]["metadata"]["labels"][names.REVISION_LABEL],
+                )
+                for item in fresh
+            )
+        )
+        proofs = {item: known[item] for item in ready if item in known}
+        proofs |= dict(zip(fresh, results, strict=True))
+        self._proofs[identity.namespace, identity.name] = proofs
+        return proofs
+
+
+def owned_by(child: Manifest, *uids: str) -> bool:
+    """Whether one of these is an owner of the child."""
+    owners = child["metadata"].get("ownerReferences", [])
+    return any(owner["uid"] in uids for owner in owners)
+
+
+def _is_first(pod: Manifest) -> bool:
+    return bool(pod["metadata"]["labels"].get(names.POD_INDEX_LABEL) == "0")

@@ -1,0 +1,64 @@
+"""What a watch says, and what it leaves unsaid."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+from openmodel_operator import names, watch
+from openmodel_operator.cluster import WATCHED, ModelKey
+from openmodel_operator.kube import Kube, Page
+from openmodel_operator.object_cache import ObjectCache
+from openmodel_operator.watch import Watch
+
+
+class ListingKube:
+    """Pods by name, and how often each kind was listed."""
+
+    def __init__(self) -> None:
+        self.pods = ["stays", "goes"]
+        self.lists: list[str] = []
+        self.listed = asyncio.Event()
+
+    async def page(self, api_version: str, kind: str, selector: str, following: str = "") -> Page:
+        self.lists.append(kind)
+        self.listed.set()
+        return Page([a_pod(name) for name in self.pods] if kind == "Pod" else [], 10, "")
+
+
+def a_pod(name: str) -> dict[str, Any]:
+    labels = {names.MODEL_LABEL: f"model-of-{name}"}
+    return {"metadata": {"namespace": "n", "name": name, "uid": name, "resourceVersion": "5", "labels": labels}}
+
+
+async def test_after_a_watch_began_anew_what_went_meanwhile_is_noticed(monkeypatch: Any) -> None:
+    monkeypatch.setattr(watch, "_SETTLE_SECONDS", 0.0)
+    kube, cache, changed = ListingKube(), ObjectCache(), list[ModelKey]()
+    subject = Watch(cast(Kube, kube), cache, changed.append, lambda _: set(), 0)
+    filling = asyncio.create_task(subject._refill_when_due())
+    try:
+        await asyncio.wait_for(subject.filled.wait(), 10)
+        assert sorted(kube.lists) == sorted(WATCHED)
+        changed.clear()
+        kube.lists.clear()
+        kube.listed.clear()
+        kube.pods = ["stays"]
+        subject._note("Pod", None, a_pod("stays"))
+        assert changed == [], "an echo is no news"
+        await asyncio.wait_for(kube.listed.wait(), 10)
+        await asyncio.sleep(0)
+        assert kube.lists == ["Pod"], "the other kinds' watches went on"
+        assert changed == [("n", "model-of-goes")]
+        assert cache.get("Pod", "n", "goes") is None
+    finally:
+        filling.cancel()
+
+
+def test_a_jobs_pod_is_news_for_those_who_wait_for_it() -> None:
+    changed: list[ModelKey] = []
+    waiting = {"job": {("n", "one"), ("n", "two")}}
+    subject = Watch(cast(Kube, None), ObjectCache(), changed.append, lambda job: waiting.get(job, set()), 0)
+    pod = a_pod("inspects")
+    pod["metadata"]["labels"] = {names.MODEL_LABEL: names.SHARED, names.JOB_LABEL: "job"}
+    subject._note("Pod", "ADDED", pod)
+    assert sorted(changed) == [("n", "one"), ("n", "two")]
