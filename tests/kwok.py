@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -87,7 +88,8 @@ def played_nodes(kubectl: Kubectl, count: int, folder: Path) -> Iterator[None]:
         "--node-lease-duration-seconds=40",
         "--cidr=10.96.0.0/14",
     ]
-    names = [f"played-{index}" for index in range(count)]
+    # The Lease of a node outlives it for a while, and is another kwok's.
+    names = [f"played-{uuid.uuid4().hex[:5]}-{index}" for index in range(count)]
     with (folder / "kwok.log").open("w") as log, subprocess.Popen(command, stdout=log, stderr=log) as kwok:
         try:
             kubectl.apply(*map(_node, names))

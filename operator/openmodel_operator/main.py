@@ -21,7 +21,7 @@ from openmodel_operator.watch import Stopped, Watch
 from openmodel_operator.work_queue import WorkQueue
 
 _log = logging.getLogger("openmodel_operator")
-_WORKERS = 16
+_WORKERS = 32
 # After a change of ours: what comes of it at once is seen by then.
 _LOOK_AGAIN_SECONDS = 1.0
 # Of looks without an event: ten thousand models are not to fill a core with them.

@@ -31,6 +31,8 @@ METRICS_PORT, HEALTH_PORT = 18080, 18081
 # Of these the nodes that are played have none.
 NODE_AGENTS = ("kubelet", "kube-proxy", "kube-router", "containerd", "registry")
 REST_SECONDS = 60.0
+# Looking costs the API server a share of what it has.
+_POLL_SECONDS = 3.0
 PODS_A_NODE = 500
 RATES = {"default": ("20", "30"), "raised": ("500", "1000")}
 """Requests a second of each controller of kube-controller-manager, and burst."""
@@ -144,7 +146,7 @@ def _model(name: str, namespace: str) -> dict[str, Any]:
 def _until_all_ready(kubectl: Kubectl, objects: int, began: float) -> list[tuple[float, float]]:
     curve: list[tuple[float, float]] = [(0.0, 0.0)]
     while curve[-1][1] < objects:
-        time.sleep(1)
+        time.sleep(_POLL_SECONDS)
         rows = kubectl("get", "openmodels", "--all-namespaces", "--no-headers", "--chunk-size=0").splitlines()
         curve.append((time.monotonic() - began, float(sum(row.split()[3] == "True" for row in rows))))
         if time.monotonic() - began > 3600:

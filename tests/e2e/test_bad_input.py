@@ -79,9 +79,9 @@ def test_a_volume_that_can_not_be_mounted_is_told_in_the_kubelets_words(
     operator: Operator, namespace: str, tiny_source: str
 ) -> None:
     volume = {"name": "certificate", "secret": {"secretName": "nowhere"}}
-    operator.kubectl.apply(
-        operator.model(namespace, "mounts", tiny_source, podTemplate={"spec": {"volumes": [volume]}})
-    )
+    runtime = {"name": "runtime", "volumeMounts": [{"name": "certificate", "mountPath": "/certificate"}]}
+    template = {"spec": {"volumes": [volume], "containers": [runtime]}}
+    operator.kubectl.apply(operator.model(namespace, "mounts", tiny_source, podTemplate=template))
     model = operator.wait_for(namespace, "mounts", "Ready", "False", "MountFailed")
     assert 'secret "nowhere" not found' in model["status"]["lastFailure"]["message"]
 

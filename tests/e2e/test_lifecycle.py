@@ -182,7 +182,7 @@ def test_what_dies_comes_back_and_nothing_is_doubled(operator: Operator, namespa
     operator.kubectl.apply(operator.model(namespace, "tiny", tiny_source))
     operator.kubectl("delete", "pods", "-n", OPERATOR_NAMESPACE, "--all", "--force", "--grace-period=0")
     operator.wait_for(namespace, "tiny", "Ready", "True")
-    assert len(operator.children(namespace, "tiny")) == 5
+    assert len(operator.children(namespace, "tiny")) == 4
     # The model's pod.
     pod = operator.pods(namespace, "tiny")[0]["metadata"]
     operator.kubectl("delete", "pod", pod["name"], "-n", namespace, "--force", "--grace-period=0")
@@ -196,7 +196,7 @@ def test_what_dies_comes_back_and_nothing_is_doubled(operator: Operator, namespa
     operator.kubectl("scale", "om/tiny", "-n", namespace, "--replicas=2")
     model = operator.wait_for(namespace, "tiny", "Reconciling", "False")
     assert model["status"]["readyReplicas"] == 2
-    assert len(operator.children(namespace, "tiny")) == 7
+    assert len(operator.children(namespace, "tiny")) == 5
 
 
 def test_looking_again_changes_nothing(operator: Operator, namespace: str, tiny_source: str) -> None:
