@@ -48,12 +48,10 @@ class DictionaryKube:
         found = self.pods if kind == "Pod" else [item for (known, _), item in self.objects.items() if known == kind]
         return [item for item in found if labels.items() <= item["metadata"].get("labels", {}).items()]
 
-    async def apply(self, manifest: Manifest, manager: str, *, force: bool) -> Manifest:
+    async def apply(self, manifest: Manifest, manager: str = "") -> Manifest:
         if self.refusal is not None:
             raise self.refusal
         name = manifest["metadata"]["name"]
-        if not force and (manifest["kind"], name) in self.objects:
-            raise KubeError(409, "conflict")
         before = self.objects.get((manifest["kind"], name), {"metadata": {}})
         same = before == {**manifest, "metadata": {**before["metadata"], **manifest["metadata"]}}
         self.version += not same

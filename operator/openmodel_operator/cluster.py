@@ -15,7 +15,7 @@ from openmodel_operator.complaints import complaint, questionable
 from openmodel_operator.desired.applied import is_applied, stamped
 from openmodel_operator.failures import Failure
 from openmodel_operator.kube import Kube, KubeError
-from openmodel_operator.object_cache import ObjectCache
+from openmodel_operator.object_cache import ObjectCache, key_of
 from openmodel_operator.spec import Manifest
 
 _log = logging.getLogger(__name__)
@@ -63,6 +63,7 @@ class Cluster:
         self._kube = kube
         self._cache = cache
         self._check = check_leading
+        self._same: dict[str, tuple[str, str]] = {}
         self.changed: Callable[[ModelKey], None] = lambda _: None
         """Told of models whose children a look has changed: what comes of it may be seen already, and is no news."""
 
@@ -89,43 +90,45 @@ class Cluster:
         Raises:
             NameTaken: an object of that name is not this model's.
         """
-        kind, metadata = manifest["kind"], manifest["metadata"]
         wanted = stamped(manifest)
-        live = self._cache.get(kind, metadata["namespace"], metadata["name"])
+        live = await self.get_named(manifest)
         if live is not None:
             _check_owner(manifest, live)
-            if is_applied(wanted, live):
+            if is_applied(wanted, live) or self._same.get(live["metadata"]["uid"]) == _state(wanted, live):
                 return
-        try:
-            # What is not known to be ours is made or, where nobody else has written it, added to.
-            await self._apply(wanted, names.FIELD_MANAGER, force=live is not None)
-        except KubeError as error:
-            if error.status != HTTPStatus.CONFLICT:
-                raise
-            await self.check_name(manifest)
-            await self._apply(wanted, names.FIELD_MANAGER)
-        self.changed((metadata["namespace"], metadata["labels"][names.MODEL_LABEL]))
+        answer = await self._apply(wanted, names.FIELD_MANAGER)
+        if live is not None and answer["metadata"]["resourceVersion"] == live["metadata"]["resourceVersion"]:
+            # It says the same in other words: that it does so is known now.
+            self._same[live["metadata"]["uid"]] = _state(wanted, live)
+            return
+        self._tell_changed(manifest)
 
     async def check_name(self, manifest: Manifest) -> None:
         """Raises NameTaken when an object of a manifest's kind and name is there that is not its owner's."""
-        metadata = manifest["metadata"]
-        found = await self.get(manifest["apiVersion"], manifest["kind"], metadata["namespace"], metadata["name"])
+        found = await self.get_named(manifest)
         if found is not None:
             _check_owner(manifest, found)
+
+    async def get_named(self, manifest: Manifest) -> Manifest | None:
+        """What is there of a manifest's kind and name, whoever's it is."""
+        metadata = manifest["metadata"]
+        return await self.get(manifest["apiVersion"], manifest["kind"], metadata["namespace"], metadata["name"])
 
     async def share(self, manifest: Manifest, manager: str) -> Manifest:
         """Server-side apply of what several models own, each under a field manager of its own."""
         return await self._apply(manifest, manager)
 
     async def delete(self, manifest: Manifest) -> None:
-        """Deletes exactly this object; what is gone is fine."""
+        """Deletes exactly this object; what is gone, or about to go, is fine."""
+        if "deletionTimestamp" in manifest["metadata"]:
+            return
         self._check()
         _log.info("deleting %s %s", manifest["kind"], manifest["metadata"]["name"])
         await self._kube.delete(manifest)
         # One that has to wait for something is heard of again.
         self._cache.remove(manifest["kind"], manifest)
-        metadata = manifest["metadata"]
-        self.changed((metadata["namespace"], metadata["labels"][names.MODEL_LABEL]))
+        self._same.pop(manifest["metadata"]["uid"], None)
+        self._tell_changed(manifest)
 
     async def patch_status(self, model: Manifest, patch: Manifest) -> None:
         """Merge-patches the status; an object that is gone is fine."""
@@ -140,26 +143,36 @@ class Cluster:
             self.changed((metadata["namespace"], metadata["name"]))
 
     async def create_event(self, event: Manifest) -> None:
-        """Posts an Event."""
+        """Posts an Event; one that is refused, as in a namespace that ends, is let go."""
         self._check()
-        await self._kube.create_event(event)
+        try:
+            await self._kube.create_event(event)
+        except KubeError as error:
+            if not error.permanent:
+                raise
+            _log.info("an Event was refused: %s", error)
 
-    async def complaints(self, makers: list[Manifest], pods: list[Manifest]) -> list[Failure]:
-        """What Events tell of pods that do not start, and of what should make some."""
-        found = []
-        for item in questionable(makers, pods, datetime.now(UTC)):
+    async def complaints(self, makers: list[Manifest], pods: list[Manifest]) -> dict[str, Failure]:
+        """What Events tell of pods that do not start, and of what should make some, by name."""
+        now, found = datetime.now(UTC), {}
+        for item, about in questionable(makers, pods, now):
             metadata = item["metadata"]
-            told = complaint(item, await self._kube.warnings(metadata["namespace"], metadata["uid"]))
-            found += [] if told is None else [told]
+            told = complaint(item, about, await self._kube.warnings(metadata["namespace"], metadata["uid"]), now)
+            if told is not None:
+                found[metadata["name"]] = told
         return found
 
     async def log(self, namespace: str, pod: str, lines: int) -> str:
         """The last lines of a pod's log; "" when there is none to be had."""
         return await self._kube.log(namespace, pod, lines)
 
-    async def _apply(self, manifest: Manifest, manager: str, *, force: bool = True) -> Manifest:
+    def _tell_changed(self, child: Manifest) -> None:
+        metadata = child["metadata"]
+        self.changed((metadata["namespace"], metadata["labels"][names.MODEL_LABEL]))
+
+    async def _apply(self, manifest: Manifest, manager: str) -> Manifest:
         self._check()
-        answer = await self._kube.apply(manifest, manager, force=force)
+        answer = await self._kube.apply(manifest, manager)
         kind = manifest["kind"]
         if kind in WATCHED and watched_label(kind) in answer["metadata"].get("labels", {}):
             self._cache.put(kind, answer)
@@ -172,14 +185,19 @@ def _check_owner(manifest: Manifest, found: Manifest) -> None:
         raise NameTaken(manifest["kind"], manifest["metadata"]["name"])
 
 
+def _state(wanted: Manifest, live: Manifest) -> tuple[str, str]:
+    return wanted["metadata"]["annotations"][names.APPLIED_ANNOTATION], live["metadata"]["resourceVersion"]
+
+
 async def refill(kube: Kube, cache: ObjectCache, kind: str) -> list[Manifest]:
     """Lists all objects of a watched kind.
 
     Returns:
         What the cache had otherwise: what a watch may have missed.
     """
-    items: list[Manifest] = []
-    version, following = 0, ""
+    missed: list[Manifest] = []
+    keys: set[ModelKey] = set()
+    following = ""
     while True:
         try:
             page = await kube.page(WATCHED[kind], kind, watched_label(kind), following)
@@ -187,9 +205,11 @@ async def refill(kube: Kube, cache: ObjectCache, kind: str) -> list[Manifest]:
             if error.status != HTTPStatus.GONE or not following:
                 raise
             # It took too long to read: from the beginning.
-            items, following = [], ""
+            keys, following = set(), ""
             continue
-        items += page.items
-        version, following = page.version, page.following
+        # Page by page: of all of them at once there may be too many.
+        missed += [item for item in page.items if cache.put(kind, item)]
+        keys |= {key_of(item) for item in page.items}
+        following = page.following
         if not following:
-            return cache.replace(kind, items, version)
+            return missed + cache.retain(kind, keys, page.version)

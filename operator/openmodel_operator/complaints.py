@@ -6,7 +6,7 @@ what is wrong now, and prove nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
 from openmodel_operator.failures import Failure
@@ -16,7 +16,15 @@ from openmodel_operator.spec import Manifest
 
 # What has just been made may take this long without anything being wrong.
 _PATIENCE = timedelta(seconds=4)
+# What was told longer ago is not what is wrong now; that pods are refused is told again after ever longer pauses.
+_FRESH = timedelta(minutes=5)
+_FRESH_REFUSAL = timedelta(minutes=20)
+_NEVER = "1970-01-01T00:00:00Z"
 _STARTING = ("ContainerCreating", "PodInitializing")
+
+_REFUSED = ("FailedCreate",)
+_NOT_STARTED = ("FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox")
+_NOT_WELL = ("Unhealthy",)
 
 _MEANINGS = {
     "FailedCreate": (
@@ -40,25 +48,39 @@ _MEANINGS = {
 }
 
 
-def questionable(makers: Iterable[Manifest], pods: Iterable[Manifest], now: datetime) -> list[Manifest]:
-    """StatefulSets and Jobs without the pods they should have, and pods that do not say why they do not start."""
-    silent = [*filter(_lacks_pods, makers), *filter(_is_silent, pods)]
-    return [item for item in silent if now - _made(item) > _PATIENCE]
+def questionable(
+    makers: Iterable[Manifest], pods: Iterable[Manifest], now: datetime
+) -> list[tuple[Manifest, Sequence[str]]]:
+    """Whose Events to look at, and which count.
+
+    Those of StatefulSets and Jobs without the pods they should have, of pods that do not say why they do not start, and
+    of pods that were ready and run on without.
+    """
+    asked: list[tuple[Manifest, Sequence[str]]] = [(maker, _REFUSED) for maker in makers if _lacks_pods(maker)]
+    for pod in pods:
+        if "deletionTimestamp" in pod["metadata"] or is_ready(pod):
+            continue
+        if _is_silent(pod):
+            asked.append((pod, _NOT_STARTED))
+        elif _was_ready(pod):
+            asked.append((pod, _NOT_WELL))
+    return [(item, about) for item, about in asked if now - _time(item["metadata"]["creationTimestamp"]) > _PATIENCE]
 
 
-def complaint(item: Manifest, events: Sequence[Manifest]) -> Failure | None:
-    """What the newest Event that means something says is wrong with an object."""
-    known = [event for event in events if event.get("reason") in _MEANINGS and event.get("type") == "Warning"]
+def complaint(item: Manifest, about: Sequence[str], events: Sequence[Manifest], now: datetime) -> Failure | None:
+    """What the newest Event of these reasons says is wrong with an object."""
+    lasts = _FRESH_REFUSAL if about is _REFUSED else _FRESH
+    known = [
+        event
+        for event in events
+        if event.get("reason") in about and event.get("type") == "Warning" and now - _time(_told_at(event)) < lasts
+    ]
     if not known:
         return None
     newest = max(known, key=_told_at)
     reason, words = _MEANINGS[newest["reason"]]
-    return Failure(
-        component=item["metadata"]["name"],
-        reason=reason,
-        message=words.format(str(newest.get("message", "")).strip()),
-        time=_told_at(newest) or None,
-    )
+    message = words.format(str(newest.get("message", "")).strip())
+    return Failure(component=item["metadata"]["name"], reason=reason, message=message)
 
 
 def _lacks_pods(maker: Manifest) -> bool:
@@ -69,23 +91,32 @@ def _lacks_pods(maker: Manifest) -> bool:
 
 
 def _is_silent(pod: Manifest) -> bool:
-    """Bound to a node, not ready, and no container tells why."""
-    status: Mapping[str, object] = pod.get("status", {})
-    conditions = {item["type"]: item for item in pod.get("status", {}).get("conditions", [])}
-    if is_ready(pod) or conditions.get("PodScheduled", {}).get("status") != "True":
+    """Bound to a node, and no container has come so far that it could tell why it does not run."""
+    status = pod.get("status", {})
+    if status.get("phase") != "Pending" or not status.get("startTime"):
+        # Without a start the kubelet has not taken it up: it is the scheduler's.
         return False
-    if status.get("phase") in ("Succeeded", "Failed"):
-        return False
-    states = [container.get("state", {}) for container in pod.get("status", {}).get("containerStatuses", [])]
-    told = (state["waiting"].get("reason") for state in states if "waiting" in state)
-    return all(reason in _STARTING for reason in told) and not any("terminated" in state for state in states)
+    states = [container.get("state", {}) for container in status.get("containerStatuses", [])]
+    return all(state.get("waiting", {}).get("reason") in _STARTING for state in states)
 
 
-def _made(item: Manifest) -> datetime:
-    return datetime.fromisoformat(item["metadata"]["creationTimestamp"])
+def _was_ready(pod: Manifest) -> bool:
+    """Whether it became unready after its container started; while a model loads it has not been ready yet."""
+    status = pod.get("status", {})
+    told = [item["lastTransitionTime"] for item in status.get("conditions", []) if item["type"] == "Ready"]
+    started = [
+        container["state"]["running"]["startedAt"]
+        for container in status.get("containerStatuses", [])
+        if "startedAt" in container.get("state", {}).get("running", {})
+    ]
+    return bool(told and started) and _time(told[0]) > max(map(_time, started))
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text)
 
 
 def _told_at(event: Manifest) -> str:
     """One that is told again in a series has the time of the last in there."""
     series = event.get("series") or {}
-    return str(series.get("lastObservedTime") or event.get("lastTimestamp") or event.get("eventTime") or "")
+    return str(series.get("lastObservedTime") or event.get("lastTimestamp") or event.get("eventTime") or _NEVER)

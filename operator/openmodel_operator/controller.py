@@ -58,7 +58,7 @@ class Controller:
         model = self._cluster.model(*key)
         if model is None or "deletionTimestamp" in model["metadata"]:
             # Owner references do the cleaning.
-            for keeper in (self._observer, self._inspector, self._verifier):
+            for keeper in (self._observer, self._jobs, self._inspector, self._verifier):
                 keeper.forget(*key)
             self.plan_ratios.pop(key, None)
             self.underway.discard(key)

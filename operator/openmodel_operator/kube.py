@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from urllib.parse import quote
 
+import aiohttp
 from kubernetes.aio import client, config
 
 from openmodel_operator import names
@@ -121,9 +122,9 @@ class Kube:
         metadata = answer["metadata"]
         return Page(items, int(metadata["resourceVersion"]), metadata.get("continue", ""))
 
-    async def apply(self, manifest: Manifest, manager: str, *, force: bool) -> Manifest:
-        """Server-side apply under a field manager; `force` takes fields from others, else that is a conflict."""
-        query = {"fieldManager": manager, "force": str(force).lower()}
+    async def apply(self, manifest: Manifest, manager: str) -> Manifest:
+        """Server-side apply under a field manager of ours."""
+        query = {"fieldManager": manager, "force": "true"}
         return await self._request(_Request("PATCH", manifest["kind"], _path_of(manifest), query, manifest, _APPLY))
 
     async def create(self, manifest: Manifest) -> bool:
@@ -193,19 +194,19 @@ class Kube:
         return dict(json.loads(data)) if data else {}
 
     async def _answer(self, request: _Request) -> bytes:
-        serialized = await self._api.param_serialize(
-            request.method,
-            request.path,
-            query_params=list((request.query or {}).items()),
-            header_params={"Accept": "application/json", "Content-Type": request.content},
-            body=request.body,
-            auth_settings=["BearerToken"],
-        )
         self._booked(request.method, request.kind)
         try:
+            serialized = await self._api.param_serialize(
+                request.method,
+                request.path,
+                query_params=list((request.query or {}).items()),
+                header_params={"Accept": "application/json", "Content-Type": request.content},
+                body=request.body,
+                auth_settings=["BearerToken"],
+            )
             response = await self._api.call_api(*serialized, _request_timeout=_TIMEOUT_SECONDS)
             data = await response.read()
-        except (OSError, TimeoutError, client.OpenApiException) as error:
+        except (OSError, TimeoutError, aiohttp.ClientError, client.OpenApiException) as error:
             raise KubeError(0, f"{request.method} {request.path}: {error}") from error
         if response.status >= HTTPStatus.BAD_REQUEST:
             raise KubeError(response.status, _refusal(data) or response.reason)

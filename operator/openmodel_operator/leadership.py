@@ -10,10 +10,11 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from contextvars import ContextVar
 from datetime import UTC, datetime
 
 from openmodel_operator import names
-from openmodel_operator.kube import Kube, KubeError
+from openmodel_operator.kube import Kube
 from openmodel_operator.settings import Settings
 from openmodel_operator.spec import Manifest
 
@@ -26,6 +27,10 @@ _VALID_SECONDS = 10.0
 _RETRY_SECONDS = 2.0
 # Of one try: several have to fit into the time that the last is good for.
 _TRY_SECONDS = 4.0
+
+
+# In which term the present task began: what it has seen may be of before another one.
+_entered: ContextVar[int] = ContextVar("entered", default=0)
 
 
 class NotLeading(Exception):
@@ -50,6 +55,7 @@ class Leadership:
         self._identity = settings.identity
         self._began = began
         self._now = now
+        self._term = 0
         self._renewed: float | None = None
         """When the renewal was asked for that went through last; None while another holds the Lease."""
         self._seen: tuple[Manifest, float] | None = None
@@ -60,10 +66,16 @@ class Leadership:
         """Whether this candidate may act."""
         return self._renewed is not None and self._now() - self._renewed < _VALID_SECONDS
 
+    def enter(self) -> None:
+        """What the caller does from here on, it does in the present term."""
+        _entered.set(self._term)
+
     def check(self) -> None:
-        """Raises NotLeading unless this candidate may act."""
+        """Raises NotLeading unless this candidate may act, and has led ever since the caller began."""
         if not self.leads:
             raise NotLeading(f"Lease {names.LEASE} is not held, or was not renewed in time")
+        if _entered.get() != self._term:
+            raise NotLeading(f"Lease {names.LEASE} was another's meanwhile, or nobody's")
 
     async def run(self) -> None:
         """Takes part until cancelled; then, where it led, lets the next one in at once."""
@@ -81,13 +93,14 @@ class Leadership:
         try:
             async with asyncio.timeout(_TRY_SECONDS):
                 held = await self._hold()
-        except (KubeError, TimeoutError) as error:
+        except Exception as error:
             # What was renewed before is good for a while.
             _log.warning("Lease %s: %r", names.LEASE, error)
             return
         self._renewed = asked if held else None
         if held and not led:
             _log.info("leads: %s holds Lease %s", self._identity, names.LEASE)
+            self._term += 1
             self._began()
         if led and not held:
             _log.warning("leads no more: another holds Lease %s", names.LEASE)
@@ -131,5 +144,5 @@ class Leadership:
                 lease = await self._kube.get(_API, _KIND, self._namespace, names.LEASE)
                 if lease is not None and lease["spec"].get("holderIdentity") == self._identity:
                     await self._kube.replace({**lease, "spec": {**lease["spec"], "holderIdentity": ""}})
-        except (KubeError, TimeoutError) as error:
+        except Exception as error:
             _log.warning("Lease %s runs out by itself: %r", names.LEASE, error)

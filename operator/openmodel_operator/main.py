@@ -39,7 +39,7 @@ class Operator:
         self._settings = settings
         self._metrics = metrics
         self._cache = ObjectCache()
-        self._leadership = Leadership(kube, settings, self._look_at_all)
+        self._leadership = Leadership(kube, settings, self._begin_term)
         cluster = Cluster(kube, self._cache, self._leadership.check)
         cluster.changed = lambda key: self._queue.add_later(key, _LOOK_AGAIN_SECONDS)
         self._controller = Controller(cluster, settings, probes)
@@ -66,14 +66,16 @@ class Operator:
         await self._watch.filled.wait()
         await self._leadership.run()
 
-    def _look_at_all(self) -> None:
-        for key in self._cache.names(names.KIND):
-            self._queue.add(key)
+    def _begin_term(self) -> None:
+        # Another may have acted until now, and the watches are not all equally far.
+        self._watch.refill_all()
 
     async def _look(self, key: ModelKey) -> None:
-        if not self._leadership.leads:
-            # Whoever begins to lead looks at all of them.
+        acts = self._leadership.leads and self._watch.filled.is_set()
+        if not acts and self._cache.get(names.KIND, *key) is not None:
+            # Whoever begins to lead looks at all of them; what is gone is forgotten by all.
             return
+        self._leadership.enter()
         with self._metrics.reconcile():
             try:
                 await self._controller.reconcile(key)

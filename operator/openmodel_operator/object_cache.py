@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 
 from openmodel_operator import names
@@ -20,6 +20,8 @@ _INDEXED = (names.MODEL_LABEL, names.JOB_LABEL)
 # Speed before size: most of what there is to win is won.
 _LEVEL = 1
 
+Key = tuple[str, str]
+"""Namespace and name."""
 Label = tuple[str, str, str]
 """Namespace, label and value."""
 
@@ -36,14 +38,19 @@ class ObjectCache:
     """Objects by kind, namespace and name."""
 
     def __init__(self) -> None:
-        self._entries: dict[str, dict[tuple[str, str], _Entry]] = defaultdict(dict)
-        self._by_label: dict[tuple[str, Label], set[tuple[str, str]]] = defaultdict(set)
+        self._entries: dict[str, dict[Key, _Entry]] = defaultdict(dict)
+        self._by_label: dict[tuple[str, Label], set[Key]] = defaultdict(set)
+        self._gone: dict[str, dict[str, int]] = defaultdict(dict)
+        """By kind and uid: up to which resourceVersion what is told of it comes too late."""
 
     def put(self, kind: str, item: Manifest) -> bool:
         """Notes how an object is; False when that, or something newer, was known."""
-        key, version = _key(item), _version(item)
+        key, version = key_of(item), _version(item)
         known = self._entries[kind].get(key)
         if known is not None and known.version >= version:
+            return False
+        if self._gone[kind].get(item["metadata"]["uid"], 0) >= version:
+            # A list or an answer from before its end.
             return False
         self._drop(kind, key)
         entry = _Entry(version, item["metadata"]["uid"], _labels(item), _packed(kind, item))
@@ -54,29 +61,24 @@ class ObjectCache:
 
     def remove(self, kind: str, item: Manifest) -> bool:
         """Notes that an object is gone; False when it was not known, or another of its name is there already."""
-        key = _key(item)
+        key, uid, version = key_of(item), item["metadata"]["uid"], _version(item)
         known = self._entries[kind].get(key)
-        if known is None or (known.uid != item["metadata"]["uid"] and known.version > _version(item)):
+        if known is not None and known.uid == uid:
+            version = max(version, known.version)
+        self._gone[kind][uid] = version
+        if known is None or (known.uid != uid and known.version > version):
             return False
         self._drop(kind, key)
         return True
 
-    def replace(self, kind: str, items: Iterable[Manifest], version: int) -> list[Manifest]:
-        """Notes all objects of a kind, as listed at a resourceVersion.
-
-        Returns:
-            What differs from what was known, and what is gone: nobody may have told.
-        """
-        changed, seen = [], set()
-        for item in items:
-            seen.add(_key(item))
-            if self.put(kind, item):
-                changed.append(item)
-        gone = [key for key, entry in self._entries[kind].items() if key not in seen and entry.version <= version]
-        changed += [self._unpacked(kind, key) for key in gone]
+    def retain(self, kind: str, keys: Set[Key], version: int) -> list[Manifest]:
+        """Notes that nothing but these was there at a resourceVersion; returns what is gone: nobody may have told."""
+        gone = [key for key, entry in self._entries[kind].items() if key not in keys and entry.version <= version]
+        removed = [self._unpacked(kind, key) for key in gone]
         for key in gone:
             self._drop(kind, key)
-        return changed
+        self._gone[kind] = {uid: end for uid, end in self._gone[kind].items() if end > version}
+        return removed
 
     def get(self, kind: str, namespace: str, name: str) -> Manifest | None:
         """An object of the caller's own, or None."""
@@ -88,14 +90,14 @@ class ObjectCache:
         keys = self._by_label.get((kind, (namespace, label, value)), ())
         return [self._unpacked(kind, key) for key in sorted(keys)]
 
-    def names(self, kind: str) -> list[tuple[str, str]]:
+    def names(self, kind: str) -> list[Key]:
         """Namespaces and names of all objects of a kind."""
         return list(self._entries[kind])
 
-    def _unpacked(self, kind: str, key: tuple[str, str]) -> Manifest:
+    def _unpacked(self, kind: str, key: Key) -> Manifest:
         return dict(json.loads(zlib.decompress(self._entries[kind][key].data)))
 
-    def _drop(self, kind: str, key: tuple[str, str]) -> None:
+    def _drop(self, kind: str, key: Key) -> None:
         known = self._entries[kind].pop(key, None)
         for label in () if known is None else known.labels:
             keys = self._by_label[kind, label]
@@ -104,7 +106,8 @@ class ObjectCache:
                 del self._by_label[kind, label]
 
 
-def _key(item: Manifest) -> tuple[str, str]:
+def key_of(item: Manifest) -> Key:
+    """Namespace and name of an object."""
     return item["metadata"]["namespace"], item["metadata"]["name"]
 
 

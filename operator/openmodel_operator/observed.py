@@ -40,8 +40,8 @@ class Observed:
     """The one that users keep."""
     proofs: Mapping[str, Proof] = field(default_factory=dict)
     """By pod uid."""
-    complaints: Sequence[Failure] = ()
-    """What Events tell of children that do not say themselves why nothing comes of them."""
+    complaints: Mapping[str, Failure] = field(default_factory=dict)
+    """What Events tell of StatefulSets and pods that do not say themselves why nothing comes of them, by name."""
     reports: Mapping[str, GroupReport] = field(default_factory=dict)
     """Of groups whose ranks share experts, by name, as far as they answer."""
 
@@ -86,6 +86,12 @@ class Observed:
         """What the first proven pod of a revision says that it loaded; {} when there is none."""
         proven = (self.proofs[proof_key(pod)] for pod in self.pods_of(revision) if is_ready(pod) and self._proven(pod))
         return next((proof.facts for proof in proven), {})
+
+    def complaints_of(self, revision: str) -> list[Failure]:
+        """What Events tell of a revision."""
+        sets = [item for item in self.stateful_sets if _labels(item).get(names.REVISION_LABEL) == revision]
+        there = {_name(item) for item in [*sets, *self.pods_of(revision)]}
+        return [failure for name, failure in self.complaints.items() if name in there]
 
     def reports_of(self, revision: str) -> dict[str, GroupReport]:
         """What the groups of a revision say, by name."""

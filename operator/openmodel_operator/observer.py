@@ -40,7 +40,7 @@ class Observer:
         makers = [item["metadata"]["uid"] for item in stateful_sets]
         pods = [pod for pod in self._labelled("Pod", identity) if owned_by(pod, *makers)]
         seen = Observed(
-            service=next((item for item in services if item["metadata"]["name"] == identity.name), None),
+            service=await self._service(identity, services),
             network_policies=policies,
             disruption_budgets=budgets,
             stateful_sets=stateful_sets,
@@ -51,6 +51,14 @@ class Observer:
             complaints=await self._cluster.complaints(stateful_sets, pods),
         )
         return replace(seen, reports=await self._ask_groups(seen))
+
+    async def _service(self, identity: Identity, seen: list[Manifest]) -> Manifest | None:
+        """The one that users keep: what serves depends on it, so that it is not there is not taken on trust."""
+        for item in seen:
+            if item["metadata"]["name"] == identity.name:
+                return item
+        found = await self._cluster.get("v1", "Service", identity.namespace, identity.name)
+        return found if found is not None and owned_by(found, identity.uid) else None
 
     def _labelled(self, kind: str, identity: Identity) -> list[Manifest]:
         return self._cluster.children(kind, identity.namespace, identity.name)

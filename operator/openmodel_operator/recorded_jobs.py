@@ -42,6 +42,11 @@ class RecordedJobs:
         """Namespaces and names of the models that wait for a Job of this name."""
         return set(self._waiting.get(job, ()))
 
+    def forget(self, namespace: str, name: str) -> None:
+        """The model is gone, and waits for nothing."""
+        for job in [job for job, models in self._waiting.items() if (namespace, name) in models]:
+            self._done(job, (namespace, name))
+
     async def result(
         self, identity: Identity, job: Manifest, reason: Reason, source: str, read: Callable[[str], Result]
     ) -> Result | Underway | Failure:
@@ -65,7 +70,7 @@ class RecordedJobs:
             else:
                 if not any(owner["uid"] == identity.uid for owner in kept["metadata"].get("ownerReferences", [])):
                     await self._keep(identity, job, summary)
-                self._waiting[name].discard(model)
+                self._done(name, model)
                 return found
         self._waiting[name].add(model)
         # Of many models that come at once, one makes it.
@@ -81,7 +86,7 @@ class RecordedJobs:
             pod for pod in labelled if any(owner["uid"] == uid for owner in pod["metadata"].get("ownerReferences", []))
         ]
         complaints = await self._cluster.complaints([present], pods)
-        looked = look_at_job(present, pods, reason, source, complaints)
+        looked = look_at_job(present, pods, reason, source, [*complaints.values()])
         if isinstance(looked, Underway):
             return await self._with_progress(looked, pods)
         if isinstance(looked, Failure):
@@ -92,6 +97,11 @@ class RecordedJobs:
             return Failure(component=name, reason=Reason.INSPECTION_FAILED, message=str(error))
         await self._keep(identity, job, looked.summary)
         return found
+
+    def _done(self, job: str, model: tuple[str, str]) -> None:
+        self._waiting[job].discard(model)
+        if not self._waiting[job]:
+            del self._waiting[job]
 
     async def _with_progress(self, job: Underway, pods: Sequence[Manifest]) -> Underway:
         running = [pod for pod in pods if pod.get("status", {}).get("phase") == "Running"]

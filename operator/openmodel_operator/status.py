@@ -116,7 +116,7 @@ def model_status(
 ) -> Manifest:
     """Status of an OpenModel that was planned and applied."""
     pods = observed.pods_of(actions.revision)
-    failure = worst_failure(pods, spec.source, observed.complaints)
+    failure = worst_failure(pods, spec.source, observed.complaints_of(actions.revision))
     proven = observed.proven_groups(actions.revision)
     reports = observed.reports_of(actions.revision)
     verification = actions.verification

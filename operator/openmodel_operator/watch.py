@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import kopf
@@ -22,12 +23,12 @@ from openmodel_operator.spec import Manifest
 
 _log = logging.getLogger(__name__)
 # Whatever the watches say or miss: this is how old a mistake of theirs may get.
-_REFILL_SECONDS = 600.0
+_REFILL_SECONDS = 300.0
 # After a list of kopf's, until ours: its events come one by one.
 _SETTLE_SECONDS = 5.0
 _RETRY_SECONDS = 5.0
 # So long without a list that went through: what is decided here rests on nothing.
-_STALE_SECONDS = 3 * _REFILL_SECONDS
+_STALE_SECONDS = 6 * _REFILL_SECONDS
 
 
 class Stopped(Exception):
@@ -92,6 +93,7 @@ class Watch:
         self._health_port = health_port
         self._wake = asyncio.Event()
         self._due: dict[str, float] = dict.fromkeys(WATCHED, 0.0)
+        self._unsure = set(WATCHED)
         self._filled: dict[str, float] = {}
         self.filled = asyncio.Event()
         """Set once all kinds have been listed: before, nothing may be concluded from what is not there."""
@@ -102,22 +104,28 @@ class Watch:
             group.create_task(self._refill_when_due())
             group.create_task(self._watch())
 
+    def refill_all(self) -> None:
+        """Has everything listed anew; then `filled` is set again, and of each OpenModel it is told."""
+        self.filled.clear()
+        self._unsure = set(WATCHED)
+        self._due = dict.fromkeys(WATCHED, 0.0)
+        self._wake.set()
+
     async def _refill_when_due(self) -> None:
         while True:
-            now = time.monotonic()
-            for kind in [kind for kind, due in self._due.items() if due <= now]:
-                await self._refill(kind)
-            if len(self._filled) == len(WATCHED):
-                self.filled.set()
             self._wake.clear()
-            try:
+            for kind in [kind for kind, due in self._due.items() if due <= time.monotonic()]:
+                await self._refill(kind)
+            if not self._unsure and not self.filled.is_set():
+                self.filled.set()
+                for key in self._cache.names(names.KIND):
+                    self._changed(key)
+            with suppress(TimeoutError):
                 async with asyncio.timeout(max(0.0, min(self._due.values()) - time.monotonic())):
                     await self._wake.wait()
-            except TimeoutError:
-                continue
 
     async def _refill(self, kind: str) -> None:
-        self._due[kind] = time.monotonic() + _REFILL_SECONDS
+        asked = self._due[kind] = time.monotonic() + _REFILL_SECONDS
         try:
             missed = await refill(self._kube, self._cache, kind)
         except Exception:
@@ -125,18 +133,31 @@ class Watch:
             self._due[kind] = time.monotonic() + _RETRY_SECONDS
             return
         self._filled[kind] = time.monotonic()
+        if self._due[kind] == asked:
+            # Nobody has asked for another meanwhile.
+            self._unsure.discard(kind)
         for item in missed:
             self._tell(kind, item)
 
     async def _watch(self) -> None:
-        await kopf.operator(
-            registry=self._registry(),
-            clusterwide=True,
-            standalone=True,
-            liveness_endpoint=f"http://0.0.0.0:{self._health_port}/healthz",
-        )
-        # kopf returns when it was told to stop by a signal.
-        raise Stopped
+        # kopf looks once for the kinds that there are, and does without the rest.
+        await self.filled.wait()
+        while True:
+            try:
+                await kopf.operator(
+                    registry=self._registry(),
+                    clusterwide=True,
+                    standalone=True,
+                    liveness_endpoint=f"http://0.0.0.0:{self._health_port}/healthz",
+                )
+            except Exception:
+                # It gives up on errors of the API server, which pass; refused connections it waits out.
+                _log.exception("watching failed; again in %.0f s", _RETRY_SECONDS)
+                await asyncio.sleep(_RETRY_SECONDS)
+                self.refill_all()
+                continue
+            # kopf returns when it was told to stop by a signal.
+            raise Stopped
 
     def _registry(self) -> kopf.OperatorRegistry:
         registry = kopf.OperatorRegistry()
@@ -146,6 +167,7 @@ class Watch:
             settings.posting.enabled = False
             settings.scanning.disabled = True
             settings.watching.server_timeout = 600
+            settings.watching.chunk_size = 500
             settings.networking.request_timeout = 30
             settings.persistence.progress_storage = _NoProgress()
             settings.persistence.diffbase_storage = _NoDiffBase()
@@ -177,8 +199,8 @@ class Watch:
 
     def _note(self, kind: str, what: str | None, item: Manifest) -> None:
         if what is None and kind in self._filled:
-            # kopf lists anew: whatever went before is not told of.
-            self._due[kind] = min(self._due[kind], time.monotonic() + _SETTLE_SECONDS)
+            # kopf lists anew: what went before is not told of, nor that a list is empty.
+            self._due = {each: min(due, time.monotonic() + _SETTLE_SECONDS) for each, due in self._due.items()}
             self._wake.set()
         new = self._cache.remove(kind, item) if what == "DELETED" else self._cache.put(kind, item)
         if new:

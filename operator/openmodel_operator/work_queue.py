@@ -15,6 +15,7 @@ Key = TypeVar("Key", bound=Hashable)
 _log = logging.getLogger(__name__)
 _FIRST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 60.0
+_COUNTED_FAILURES = 10
 
 
 class WorkQueue(Generic[Key]):
@@ -54,6 +55,13 @@ class WorkQueue(Generic[Key]):
             for _ in range(self._workers):
                 group.create_task(self._worker())
 
+    def _put_off(self, key: Key) -> None:
+        failures = self._failures.get(key, 0)
+        self._failures[key] = min(failures + 1, _COUNTED_FAILURES)
+        pause = min(_FIRST_PAUSE_SECONDS * 2**failures, _LONGEST_PAUSE_SECONDS)
+        _log.exception("looking at %s failed; again in %.1f s", key, pause)
+        self.add_later(key, pause)
+
     def _add_due(self, key: Key) -> None:
         self._later.discard(key)
         self.add(key)
@@ -66,12 +74,14 @@ class WorkQueue(Generic[Key]):
             try:
                 await self._work(key)
                 self._failures.pop(key, None)
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                if task is None or task.cancelling():
+                    raise
+                # Not this worker: something that it waited for.
+                self._put_off(key)
             except Exception:
-                failures = self._failures.get(key, 0)
-                self._failures[key] = failures + 1
-                pause = min(_FIRST_PAUSE_SECONDS * 2**failures, _LONGEST_PAUSE_SECONDS)
-                _log.exception("looking at %s failed; again in %.1f s", key, pause)
-                asyncio.get_running_loop().call_later(pause, self.add, key)
+                self._put_off(key)
             finally:
                 self._working.discard(key)
                 if key in self._again:

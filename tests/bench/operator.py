@@ -32,7 +32,7 @@ METRICS_PORT, HEALTH_PORT = 18080, 18081
 NODE_AGENTS = ("kubelet", "kube-proxy", "kube-router", "containerd", "registry")
 REST_SECONDS = 60.0
 # Looking costs the API server a share of what it has.
-_POLL_SECONDS = 3.0
+_POLL_SECONDS = 3.0  # per thousand objects
 PODS_A_NODE = 500
 RATES = {"default": ("20", "30"), "raised": ("500", "1000")}
 """Requests a second of each controller of kube-controller-manager, and burst."""
@@ -146,7 +146,7 @@ def _model(name: str, namespace: str) -> dict[str, Any]:
 def _until_all_ready(kubectl: Kubectl, objects: int, began: float) -> list[tuple[float, float]]:
     curve: list[tuple[float, float]] = [(0.0, 0.0)]
     while curve[-1][1] < objects:
-        time.sleep(_POLL_SECONDS)
+        time.sleep(_POLL_SECONDS * objects / 1000)
         rows = kubectl("get", "openmodels", "--all-namespaces", "--no-headers", "--chunk-size=0").splitlines()
         curve.append((time.monotonic() - began, float(sum(row.split()[3] == "True" for row in rows))))
         if time.monotonic() - began > 3600:

@@ -14,7 +14,7 @@ from openmodel_operator.desired.identity import content_hash
 from openmodel_operator.spec import Manifest, SpecError, parse_quantity
 
 # What is more than was applied counts as another value here: a selector with a key more selects nothing.
-_WHOLE = ("selector", "matchLabels", "data")
+_WHOLE = ("selector", "matchLabels", "nodeSelector")
 
 
 def stamped(manifest: Manifest) -> Manifest:
@@ -38,9 +38,12 @@ def _is_in(wanted: object, found: object) -> bool:
 
 
 def _has(found: Mapping[str, object], key: str, value: object) -> bool:
+    if value is None:
+        # Whatever the API server puts in its place.
+        return True
     if key not in found:
-        # The API server leaves out what is empty.
-        return value is None or value in ({}, [], "")
+        # It leaves out what is empty.
+        return value in ({}, [], "", False, 0)
     return value == found[key] if key in _WHOLE and _is_flat(value) else _is_in(value, found[key])
 
 
@@ -53,8 +56,12 @@ def _list_is_in(wanted: Sequence[object], found: Sequence[object]) -> bool:
 
 
 def _by_name(items: Sequence[object]) -> dict[object, object] | None:
-    named: dict[object, object] = {item["name"]: item for item in items if isinstance(item, Mapping) and "name" in item}
-    return named if len(named) == len(items) else None
+    """By what tells the items apart: owners by uid, most else by name; None for what has neither."""
+    for word in ("uid", "name"):
+        named: dict[object, object] = {item[word]: item for item in items if isinstance(item, Mapping) and word in item}
+        if len(named) == len(items):
+            return named
+    return None
 
 
 def _is_flat(value: object) -> bool:

@@ -64,9 +64,22 @@ def test_a_name_that_reads_like_a_huge_number_is_a_name() -> None:
 
 
 def test_empty_values_that_the_api_server_leaves_out_are_no_difference() -> None:
-    manifest = a_stateful_set(podTemplate={"spec": {"nodeSelector": {}, "tolerations": []}})
+    empty = {"nodeSelector": {}, "tolerations": [], "hostNetwork": False, "hostname": "", "priority": 0}
+    manifest = a_stateful_set(podTemplate={"spec": {**empty, "schedulerName": None}})
     found = live(manifest)
-    del found["spec"]["template"]["spec"]["nodeSelector"], found["spec"]["template"]["spec"]["tolerations"]
+    pod = found["spec"]["template"]["spec"]
+    for key in empty:
+        del pod[key]
+    pod["schedulerName"] = "default-scheduler"
+    assert is_applied(manifest, found)
+    pod["hostNetwork"] = True
+    assert not is_applied(manifest, found)
+
+
+def test_another_owner_beside_ours_is_no_difference() -> None:
+    manifest = stamped(network_policy(IDENTITY))
+    found = live(manifest)
+    found["metadata"]["ownerReferences"].append({"name": IDENTITY.name, "uid": "of-another-kind"})
     assert is_applied(manifest, found)
 
 

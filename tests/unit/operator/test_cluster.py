@@ -9,7 +9,7 @@ import pytest
 from factories import IDENTITY
 from kube_double import DictionaryKube
 from openmodel_operator import names
-from openmodel_operator.cluster import Cluster, ModelKey, refill
+from openmodel_operator.cluster import Cluster, ModelKey, NameTaken, refill
 from openmodel_operator.desired.network_policy import network_policy
 from openmodel_operator.kube import Kube, KubeError, Page
 from openmodel_operator.leadership import NotLeading
@@ -22,9 +22,9 @@ class CountingKube(DictionaryKube):
 
     applied = 0
 
-    async def apply(self, manifest: Manifest, manager: str, *, force: bool) -> Manifest:
+    async def apply(self, manifest: Manifest, manager: str = "") -> Manifest:
         self.applied += 1
-        return await super().apply(manifest, manager, force=force)
+        return await super().apply(manifest, manager)
 
 
 def a_cluster(kube: DictionaryKube, cache: ObjectCache) -> tuple[Cluster, list[ModelKey]]:
@@ -48,6 +48,33 @@ async def test_what_is_as_it_should_be_is_not_written_again() -> None:
     cache.put("NetworkPolicy", by_hand)
     await cluster.apply(network_policy(IDENTITY))
     assert kube.applied == 2
+
+
+async def test_what_reads_differently_for_ever_is_written_once() -> None:
+    kube, cache = CountingKube(), ObjectCache()
+    cluster, changed = a_cluster(kube, cache)
+    await cluster.apply(network_policy(IDENTITY))
+    changed.clear()
+    cached = cache.get("NetworkPolicy", IDENTITY.namespace, IDENTITY.name)
+    assert cached is not None
+    # The API server has put something of its own in the place of what was applied.
+    cached["spec"]["policyTypes"] = ["In other words"]
+    other = ObjectCache()
+    other.put("NetworkPolicy", cached)
+    again, changed = a_cluster(kube, other)
+    for _ in range(3):
+        await again.apply(network_policy(IDENTITY))
+    assert kube.applied == 2
+    assert changed == []
+
+
+async def test_what_bears_no_label_of_ours_is_not_taken_over() -> None:
+    kube = CountingKube()
+    kube.objects["NetworkPolicy", IDENTITY.name] = {"metadata": {"name": IDENTITY.name, "uid": "theirs"}}
+    cluster, _ = a_cluster(kube, ObjectCache())
+    with pytest.raises(NameTaken, match="left alone"):
+        await cluster.apply(network_policy(IDENTITY))
+    assert kube.applied == 0
 
 
 async def test_what_is_not_watched_or_not_seen_is_asked_for() -> None:

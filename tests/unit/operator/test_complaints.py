@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -33,37 +33,48 @@ def a_maker(kind: str, spec: dict[str, Any], status: dict[str, Any]) -> dict[str
 )
 def test_makers_are_asked_that_lack_pods(kind: str, spec: Any, status: Any, asked: bool) -> None:
     maker = a_maker(kind, spec, status)
-    assert (questionable([maker], [], LATER) == [maker]) == asked
+    assert [item for item, _ in questionable([maker], [], LATER)] == ([maker] if asked else [])
     assert questionable([maker], [], AT_ONCE) == []
 
 
-def test_pods_are_asked_that_do_not_say_why_they_do_not_start() -> None:
-    mounting = a_pod("r", ready=False, waiting={"reason": "ContainerCreating"})
-    running = a_pod("r", ready=False)
-    ready = a_pod("r")
+def a_starting_pod(**more: Any) -> dict[str, Any]:
+    pod = a_pod("r", ready=False, waiting={"reason": "ContainerCreating"}, **more)
+    pod["status"] |= {"phase": "Pending", "startTime": "2026-01-01T00:00:01Z"}
+    return pod
+
+
+def test_pods_are_asked_that_do_not_say_why_they_do_not_start_and_those_that_were_ready() -> None:
+    starting, ready, was_ready = a_starting_pod(), a_pod("r"), a_pod("r", ready=False)
     pulling = a_pod("r", ready=False, waiting={"reason": "ImagePullBackOff"})
+    pulling["status"] |= {"phase": "Pending", "startTime": "2026-01-01T00:00:01Z"}
     unbound = a_pod("r", unschedulable="0/1 nodes are available")
-    assert questionable([], [mounting, running, ready, pulling, unbound], LATER) == [mounting, running]
-    assert questionable([], [mounting, running], AT_ONCE) == []
+    loading = a_pod("r", ready=False)
+    loading["status"]["conditions"][1]["lastTransitionTime"] = "2026-01-01T00:00:01Z"
+    going = a_starting_pod()
+    going["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:05Z"
+    pods = [starting, ready, was_ready, pulling, unbound, loading, going]
+    assert [item for item, _ in questionable([], pods, LATER)] == [starting, was_ready]
+    assert questionable([], pods, AT_ONCE) == []
 
 
-def test_the_newest_event_that_means_something_is_told() -> None:
+def test_the_newest_event_that_counts_is_told() -> None:
     def event(reason: str, second: int, message: str = "", **more: Any) -> dict[str, Any]:
         told = {"reason": reason, "type": "Warning", "message": message, **more}
         return {**told, "lastTimestamp": f"2026-01-01T00:00:{second:02}Z"}
 
-    pod = a_pod("r", name="one")
+    ((pod, about),) = questionable([], [a_starting_pod(name="one")], LATER)
     events = [
         event("FailedMount", 5, 'secret "certificate" not found'),
-        event("Unhealthy", 3, "old"),
-        event("BackOff", 9),
-        event("FailedCreate", 8, type="Normal"),
+        event("FailedCreatePodSandBox", 3, "old"),
+        event("Unhealthy", 9),
+        event("FailedMount", 8, type="Normal"),
     ]
-    told = complaint(pod, events)
+    told = complaint(pod, about, events, LATER)
     assert told is not None
     assert (told.component, told.reason, told.terminal) == ("one", Reason.MOUNT_FAILED, False)
     assert 'secret "certificate" not found' in told.message
     events[1]["series"] = {"lastObservedTime": "2026-01-01T00:00:30.000000Z"}
-    assert (told := complaint(pod, events)) is not None
-    assert told.reason is Reason.UNHEALTHY
-    assert complaint(pod, events[2:]) is None
+    assert (told := complaint(pod, about, events, LATER)) is not None
+    assert told.reason is Reason.CONTAINER_FAILED
+    assert complaint(pod, about, events[2:], LATER) is None
+    assert complaint(pod, about, events, LATER + timedelta(hours=1)) is None, "that was long ago"

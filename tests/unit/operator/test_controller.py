@@ -159,3 +159,18 @@ async def test_a_pod_that_knows_nothing_is_not_believed() -> None:
     await subject.reconcile(KEY)
     assert kube.model is not None
     assert kube.model["status"]["plan"]["survives"] == {"processLoss": 2, "podLoss": 1}
+
+
+async def test_a_service_that_lost_its_label_still_says_what_serves() -> None:
+    kube = DictionaryKube()
+    subject = controller(kube, Prover())
+    await subject.reconcile(KEY)
+    kube.run_pod()
+    await subject.reconcile(KEY)
+    service = kube.objects["Service", IDENTITY.name]
+    serving = dict(service["spec"]["selector"])
+    labels = {key: value for key, value in service["metadata"]["labels"].items() if key != "openmodel.dev/model"}
+    kube.objects["Service", IDENTITY.name] = {**service, "metadata": {**service["metadata"], "labels": labels}}
+    kube.pods = []
+    await subject.reconcile(KEY)
+    assert kube.objects["Service", IDENTITY.name]["spec"]["selector"] == serving

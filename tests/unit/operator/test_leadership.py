@@ -158,3 +158,24 @@ async def test_who_ends_lets_the_next_one_in_at_once(monkeypatch: pytest.MonkeyP
     assert kube.holder() == ""
     await two.renew()
     assert two.leads
+
+
+async def test_what_was_begun_before_another_led_is_not_finished_after() -> None:
+    kube = LeaseKube()
+    clock, (one, two) = candidates(kube, "one", "two")
+    await one.renew()
+    one.enter()
+    one.check()
+    await two.renew()
+    clock.now += 16
+    await two.renew()
+    assert leading(one, two) == [False, True]
+    clock.now += 1
+    await one.renew()
+    clock.now += 16
+    await one.renew()
+    assert leading(one, two) == [True, False]
+    with pytest.raises(NotLeading, match="meanwhile"):
+        one.check()
+    one.enter()
+    one.check()

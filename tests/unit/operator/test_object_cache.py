@@ -42,9 +42,21 @@ def test_what_a_list_lacks_is_gone_but_not_what_came_after_it() -> None:
     cache = ObjectCache()
     for version, name in ((1, "stays"), (2, "goes"), (9, "comes")):
         cache.put("Pod", an_object(version, name, uid=name))
-    missed = cache.replace("Pod", [an_object(1, "stays", uid="stays"), an_object(3, "new", uid="new")], 5)
-    assert sorted(item["metadata"]["name"] for item in missed) == ["goes", "new"]
-    assert sorted(name for _, name in cache.names("Pod")) == ["comes", "new", "stays"]
+    gone = cache.retain("Pod", {("here", "stays")}, 5)
+    assert [item["metadata"]["name"] for item in gone] == ["goes"]
+    assert sorted(name for _, name in cache.names("Pod")) == ["comes", "stays"]
+
+
+def test_what_ended_while_it_was_listed_does_not_come_back() -> None:
+    cache = ObjectCache()
+    cache.put("Pod", an_object(5))
+    cache.remove("Pod", an_object(7))
+    assert not cache.put("Pod", an_object(5)), "an old page of the list"
+    cache.retain("Pod", {("here", "one")}, 6)
+    assert not cache.put("Pod", an_object(6)), "an old answer"
+    assert cache.put("Pod", an_object(8)), "it bears the label again"
+    cache.remove("Pod", an_object(9, name="unseen", uid="uid-9"))
+    assert not cache.put("Pod", an_object(8, name="unseen", uid="uid-9"))
 
 
 def test_objects_are_found_by_label_also_after_it_changed() -> None:
@@ -65,5 +77,5 @@ def test_whatever_comes_first_nothing_is_older_than_what_was_last_told(order: li
     cache = ObjectCache()
     for what, version in order:
         (cache.put if what == "put" else cache.remove)("Pod", an_object(version))
-    cache.replace("Pod", [], 4)
+    cache.retain("Pod", set(), 4)
     assert cache.names("Pod") == []

@@ -75,3 +75,42 @@ async def test_a_failed_key_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
     queue.add("a")
     await run_until(queue, done)
     assert attempts == 4
+
+
+async def test_what_a_look_waited_for_may_be_cancelled_and_the_worker_lives(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(work_queue, "_FIRST_PAUSE_SECONDS", 0.0)
+    looks = 0
+    done = asyncio.Event()
+
+    async def work(_: str) -> None:
+        nonlocal looks
+        looks += 1
+        if looks == 2:
+            done.set()
+            return
+        asked = asyncio.ensure_future(asyncio.Event().wait())
+        asked.cancel()
+        await asked
+
+    queue = WorkQueue(work, 1)
+    queue.add("key")
+    await run_until(queue, done)
+
+
+async def test_a_key_that_fails_for_ever_is_put_off_and_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(work_queue, "_LONGEST_PAUSE_SECONDS", 0.0)
+    looks = 0
+    done = asyncio.Event()
+
+    async def work(_: str) -> None:
+        nonlocal looks
+        looks += 1
+        if looks > 1100:
+            done.set()
+        raise ValueError("no")
+
+    logger = work_queue._log
+    monkeypatch.setattr(logger, "disabled", True)
+    queue = WorkQueue(work, 1)
+    queue.add("key")
+    await run_until(queue, done)
