@@ -94,6 +94,7 @@ class Watch:
         self._wake = asyncio.Event()
         self._due: dict[str, float] = dict.fromkeys(WATCHED, 0.0)
         self._unsure = set(WATCHED)
+        self._asked = 0.0
         self._filled: dict[str, float] = {}
         self.filled = asyncio.Event()
         """Set once all kinds have been listed: before, nothing may be concluded from what is not there."""
@@ -107,6 +108,7 @@ class Watch:
     def refill_all(self) -> None:
         """Has everything listed anew; then `filled` is set again, and of each OpenModel it is told."""
         self.filled.clear()
+        self._asked = time.monotonic()
         self._unsure = set(WATCHED)
         self._due = dict.fromkeys(WATCHED, 0.0)
         self._wake.set()
@@ -125,7 +127,8 @@ class Watch:
                     await self._wake.wait()
 
     async def _refill(self, kind: str) -> None:
-        asked = self._due[kind] = time.monotonic() + _REFILL_SECONDS
+        began = time.monotonic()
+        self._due[kind] = began + _REFILL_SECONDS
         try:
             missed = await refill(self._kube, self._cache, kind)
         except Exception:
@@ -133,8 +136,7 @@ class Watch:
             self._due[kind] = time.monotonic() + _RETRY_SECONDS
             return
         self._filled[kind] = time.monotonic()
-        if self._due[kind] == asked:
-            # Nobody has asked for another meanwhile.
+        if began >= self._asked:
             self._unsure.discard(kind)
         for item in missed:
             self._tell(kind, item)

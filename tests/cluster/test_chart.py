@@ -28,7 +28,10 @@ def test_it_renders_what_the_operator_needs(cluster: Kubectl) -> None:
         "ServiceAccount": 1,
         "ClusterRole": 3,
         "ClusterRoleBinding": 1,
+        "Role": 1,
+        "RoleBinding": 1,
         "Deployment": 1,
+        "PodDisruptionBudget": 1,
         "NetworkPolicy": 1,
     }
     assert not [
@@ -60,7 +63,7 @@ def test_the_definition_is_kept_when_the_release_goes(cluster: Kubectl) -> None:
     ("arguments", "named"),
     [
         ((), "/images/operator"),
-        ((*IMAGES, "--set", "replicas=2"), "replicas"),
+        ((*IMAGES, "--set", "replicas=many"), "/replicas"),
         ((*IMAGES, "--set", "resyncSeconds=0"), "/resyncSeconds"),
         ((*IMAGES, "--set", "crds.install=perhaps"), "/crds/install"),
     ],
