@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kubectl import Kubectl
+from kubectl import Kubectl, local_cluster
 
 # Before any test imports them: what they assert is told as what tests assert is.
 pytest.register_assert_rewrite("kube_double", "contract.runtime_server", "contract.infer_requests")
@@ -36,11 +36,7 @@ def cluster() -> Iterator[Kubectl]:
         subprocess.run([ROOT / "hack/cluster/down"], check=True)
     subprocess.run([ROOT / "hack/cluster/up"], check=True)
     STARTED_BY_TESTS.touch()
-    printed = subprocess.run([ROOT / "hack/cluster/env"], check=True, capture_output=True, text=True).stdout
-    shell = ["bash", "-c", f"{printed}\nenv -0"]
-    variables = subprocess.run(shell, check=True, capture_output=True, text=True).stdout.split("\0")
-    # The caller's own kubeconfig plays no part: what env prints replaces it.
-    yield Kubectl(dict(line.split("=", 1) for line in variables if "=" in line))
+    yield local_cluster()
     if not keep:
         subprocess.run([ROOT / "hack/cluster/down"], check=True)
 

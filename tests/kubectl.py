@@ -7,8 +7,10 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
+_ENV = Path(__file__).resolve().parents[1] / "hack/cluster/env"
 Found = TypeVar("Found")
 Manifest = dict[str, Any]
 
@@ -48,6 +50,15 @@ class Kubectl:
         """Objects of a kind."""
         items: list[Manifest] = json.loads(self("get", kind, "-n", namespace, "-l", selector, "-o", "json"))["items"]
         return items
+
+
+def local_cluster() -> Kubectl:
+    """Of hack/cluster, as `hack/cluster/env` tells a shell."""
+    printed = subprocess.run([_ENV], check=True, capture_output=True, text=True).stdout
+    shell = ["bash", "-c", f"{printed}\nenv -0"]
+    variables = subprocess.run(shell, check=True, capture_output=True, text=True).stdout.split("\0")
+    # The caller's own kubeconfig plays no part: what env prints replaces it.
+    return Kubectl(dict(line.split("=", 1) for line in variables if "=" in line))
 
 
 def wait_until(what: str, look: Callable[[], Found | None], timeout: float = 180) -> Found:

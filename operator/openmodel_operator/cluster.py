@@ -157,7 +157,13 @@ class Cluster:
         now, found = datetime.now(UTC), {}
         for item, about in questionable(makers, pods, now):
             metadata = item["metadata"]
-            told = complaint(item, about, await self._kube.warnings(metadata["namespace"], metadata["uid"]), now)
+            try:
+                events = await self._kube.warnings(metadata["namespace"], metadata["uid"])
+            except KubeError as error:
+                # What is decided does not hang on it.
+                _log.warning("Events about %s can not be read: %s", metadata["name"], error)
+                continue
+            told = complaint(item, about, events, now)
             if told is not None:
                 found[metadata["name"]] = told
         return found

@@ -16,8 +16,9 @@ from openmodel_operator.spec import Manifest
 
 # What has just been made may take this long without anything being wrong.
 _PATIENCE = timedelta(seconds=4)
-# What was told longer ago is not what is wrong now; that pods are refused is told again after ever longer pauses.
-_FRESH = timedelta(minutes=5)
+# What was told longer ago is not what is wrong now. The kubelet tells the same again every five minutes or so, once it
+# has told it often; that pods are refused is told again after ever longer pauses.
+_FRESH = timedelta(minutes=15)
 _FRESH_REFUSAL = timedelta(minutes=20)
 _NEVER = "1970-01-01T00:00:00Z"
 _STARTING = ("ContainerCreating", "PodInitializing")

@@ -97,6 +97,8 @@ class Leadership:
             # What was renewed before is good for a while.
             _log.warning("Lease %s: %r", names.LEASE, error)
             return
+        # What ran out meanwhile begins anew: looks were refused since.
+        led = led and self.leads
         self._renewed = asked if held else None
         if held and not led:
             _log.info("leads: %s holds Lease %s", self._identity, names.LEASE)

@@ -63,10 +63,11 @@ class ObjectCache:
         """Notes that an object is gone; False when it was not known, or another of its name is there already."""
         key, uid, version = key_of(item), item["metadata"]["uid"], _version(item)
         known = self._entries[kind].get(key)
-        if known is not None and known.uid == uid:
-            version = max(version, known.version)
+        if known is not None and known.uid == uid and known.version > version:
+            # An end comes after all else: it only lost its label for a while, or is about to go and not gone.
+            return False
         self._gone[kind][uid] = version
-        if known is None or (known.uid != uid and known.version > version):
+        if known is None or known.version > version:
             return False
         self._drop(kind, key)
         return True

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -92,6 +93,7 @@ class Watch:
         self._waiting_for = waiting_for
         self._health_port = health_port
         self._wake = asyncio.Event()
+        self._stop = asyncio.Event()
         self._due: dict[str, float] = dict.fromkeys(WATCHED, 0.0)
         self._unsure = set(WATCHED)
         self._asked = 0.0
@@ -142,40 +144,48 @@ class Watch:
             self._tell(kind, item)
 
     async def _watch(self) -> None:
-        # kopf looks once for the kinds that there are, and does without the rest.
-        await self.filled.wait()
+        self._own_signals()
         while True:
+            # kopf looks once for the kinds that there are, and does without the rest.
+            await self._filled_or_stopped()
             try:
                 await kopf.operator(
                     registry=self._registry(),
                     clusterwide=True,
                     standalone=True,
                     liveness_endpoint=f"http://0.0.0.0:{self._health_port}/healthz",
+                    stop_flag=self._stop,
                 )
             except Exception:
                 # It gives up on errors of the API server, which pass; refused connections it waits out.
                 _log.exception("watching failed; again in %.0f s", _RETRY_SECONDS)
-                await asyncio.sleep(_RETRY_SECONDS)
+            self._own_signals()
+            if not self._stop.is_set():
                 self.refill_all()
-                continue
-            # kopf returns when it was told to stop by a signal.
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._stop.wait(), _RETRY_SECONDS)
+
+    async def _filled_or_stopped(self) -> None:
+        waits = [asyncio.ensure_future(event.wait()) for event in (self.filled, self._stop)]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+        if self._stop.is_set():
             raise Stopped
+
+    def _own_signals(self) -> None:
+        """kopf takes the signals when it begins, and leaves them to nobody when it ends."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, self._stop.set)
 
     def _registry(self) -> kopf.OperatorRegistry:
         registry = kopf.OperatorRegistry()
 
         @kopf.on.startup(registry=registry)
         async def configure(settings: kopf.OperatorSettings, **_: Any) -> None:
-            settings.posting.enabled = False
-            settings.scanning.disabled = True
-            settings.watching.server_timeout = 600
-            settings.watching.chunk_size = 500
-            settings.networking.request_timeout = 30
-            settings.persistence.progress_storage = _NoProgress()
-            settings.persistence.diffbase_storage = _NoDiffBase()
-            for kind, version in WATCHED.items():
-                if label := watched_label(kind):
-                    settings.watching.label_selectors[(*_parts(version), PLURALS[kind])] = label
+            self._configure(settings)
 
         @kopf.on.login(registry=registry)
         async def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
@@ -192,6 +202,21 @@ class Watch:
             self._note_events(registry, kind, version)
         return registry
 
+    def _configure(self, settings: kopf.OperatorSettings) -> None:
+        self._own_signals()
+        # It would kill the process a while after it ended, whatever that goes on with.
+        settings.process.ultimate_exiting_timeout = None
+        settings.posting.enabled = False
+        settings.scanning.disabled = True
+        settings.watching.server_timeout = 600
+        settings.watching.chunk_size = 500
+        settings.networking.request_timeout = 30
+        settings.persistence.progress_storage = _NoProgress()
+        settings.persistence.diffbase_storage = _NoDiffBase()
+        for kind, version in WATCHED.items():
+            if label := watched_label(kind):
+                settings.watching.label_selectors[(*_parts(version), PLURALS[kind])] = label
+
     def _note_events(self, registry: kopf.OperatorRegistry, kind: str, api_version: str) -> None:
         group, version = _parts(api_version)
 
@@ -204,8 +229,11 @@ class Watch:
             # kopf lists anew: what went before is not told of, nor that a list is empty.
             self._due = {each: min(due, time.monotonic() + _SETTLE_SECONDS) for each, due in self._due.items()}
             self._wake.set()
-        new = self._cache.remove(kind, item) if what == "DELETED" else self._cache.put(kind, item)
-        if new:
+        if what == "DELETED":
+            # Known already where it was our doing; that it is over is news all the same.
+            self._cache.remove(kind, item)
+            self._tell(kind, item)
+        elif self._cache.put(kind, item):
             self._tell(kind, item)
 
     def _tell(self, kind: str, item: Manifest) -> None:

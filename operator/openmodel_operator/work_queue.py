@@ -29,7 +29,7 @@ class WorkQueue(Generic[Key]):
         self._working: set[Key] = set()
         self._again: set[Key] = set()
         self._failures: dict[Key, int] = {}
-        self._later: set[Key] = set()
+        self._later: dict[Key, asyncio.TimerHandle] = {}
 
     def add(self, key: Key) -> None:
         """Asks for a look at the key."""
@@ -41,9 +41,13 @@ class WorkQueue(Generic[Key]):
 
     def add_later(self, key: Key, seconds: float) -> None:
         """Asks for a look at the key after a while."""
-        if key not in self._later:
-            self._later.add(key)
-            asyncio.get_running_loop().call_later(seconds, self._add_due, key)
+        loop = asyncio.get_running_loop()
+        waiting = self._later.get(key)
+        if waiting is not None:
+            if waiting.when() <= loop.time() + seconds:
+                return
+            waiting.cancel()
+        self._later[key] = loop.call_later(seconds, self._add_due, key)
 
     def __len__(self) -> int:
         """How many keys wait."""
@@ -63,7 +67,7 @@ class WorkQueue(Generic[Key]):
         self.add_later(key, pause)
 
     def _add_due(self, key: Key) -> None:
-        self._later.discard(key)
+        del self._later[key]
         self.add(key)
 
     async def _worker(self) -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cluster.operators import Operators
 from kubectl import Kubectl, wait_until
 from kwok import played_nodes
+from operators import Operators
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.cluster
@@ -66,7 +66,7 @@ def test_one_that_ends_lets_the_next_in_at_once_and_who_comes_anew_writes_nothin
     assert first.process.returncode == 0
     wait_until("the second leads", lambda: second.leads, timeout=10)
     wait_until("it has looked at all", lambda: second.metric(looks) >= count)
-    assert second.writes() == 0
+    assert second.requests(write=True) == 0
     assert operators.versions() == before
 
 

@@ -179,3 +179,21 @@ async def test_what_was_begun_before_another_led_is_not_finished_after() -> None
         one.check()
     one.enter()
     one.check()
+
+
+async def test_a_lapse_during_a_slow_renewal_begins_a_new_term() -> None:
+    kube, began, clock = LeaseKube(), list[float](), Clock()
+    settings = Settings(runtime_image="", namespace="n", identity="one")
+    one = Leadership(cast(Kube, kube), settings, lambda: began.append(clock.now), clock)
+    await one.renew()
+    clock.now += 8
+    replace = kube.replace
+
+    async def slow(lease: Manifest) -> bool:
+        clock.now += 3
+        return await replace(lease)
+
+    kube.replace = slow  # type: ignore[method-assign]
+    await one.renew()
+    assert one.leads
+    assert began == [1000.0, 1011.0]

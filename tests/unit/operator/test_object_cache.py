@@ -38,6 +38,14 @@ def test_an_object_made_again_outlives_the_news_of_the_first_ones_end() -> None:
     assert cache.get("Service", "here", "one") is None
 
 
+def test_what_only_lost_its_label_for_a_while_is_still_there() -> None:
+    cache = ObjectCache()
+    cache.put("Service", an_object(101))
+    assert not cache.remove("Service", an_object(100)), "it has its label again, as our own write said"
+    assert cache.get("Service", "here", "one") is not None
+    assert cache.remove("Service", an_object(102))
+
+
 def test_what_a_list_lacks_is_gone_but_not_what_came_after_it() -> None:
     cache = ObjectCache()
     for version, name in ((1, "stays"), (2, "goes"), (9, "comes")):

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from typing import Any, cast
+
+import kopf
+import pytest
 
 from openmodel_operator import names, watch
 from openmodel_operator.cluster import WATCHED, ModelKey
 from openmodel_operator.kube import Kube, Page
 from openmodel_operator.object_cache import ObjectCache
-from openmodel_operator.watch import Watch
+from openmodel_operator.watch import Stopped, Watch
 
 
 class ListingKube:
@@ -49,6 +54,29 @@ async def test_after_a_watch_began_anew_what_went_meanwhile_is_noticed(monkeypat
         assert cache.get("Pod", "n", "goes") is None
     finally:
         filling.cancel()
+
+
+async def test_an_end_of_kopfs_is_not_the_processs_but_a_signal_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "_RETRY_SECONDS", 0.0)
+    runs: list[kopf.OperatorSettings] = []
+
+    async def operator(stop_flag: asyncio.Event, **_: Any) -> None:
+        runs.append(kopf.OperatorSettings())
+        subject._configure(runs[-1])
+        if len(runs) < 3:
+            raise RuntimeError("503")
+        os.kill(os.getpid(), signal.SIGTERM)
+        await stop_flag.wait()
+
+    monkeypatch.setattr(kopf, "operator", operator)
+    kube = ListingKube()
+    subject = Watch(cast(Kube, kube), ObjectCache(), lambda _: None, lambda _: set(), 0)
+    with pytest.raises(ExceptionGroup) as ended:
+        await asyncio.wait_for(subject.run(), 20)
+    assert ended.group_contains(Stopped)
+    assert len(runs) == 3
+    assert kube.lists.count("Pod") >= 3, "what was missed meanwhile is listed"
+    assert all(settings.process.ultimate_exiting_timeout is None for settings in runs)
 
 
 def test_a_jobs_pod_is_news_for_those_who_wait_for_it() -> None:

@@ -114,3 +114,16 @@ async def test_a_key_that_fails_for_ever_is_put_off_and_ends_nothing(monkeypatch
     queue = WorkQueue(work, 1)
     queue.add("key")
     await run_until(queue, done)
+
+
+async def test_the_earlier_of_two_requests_for_later_counts() -> None:
+    done = asyncio.Event()
+
+    async def work(_: str) -> None:
+        done.set()
+
+    queue = WorkQueue(work, 1)
+    queue.add_later("key", 3600)
+    queue.add_later("key", 0)
+    queue.add_later("key", 3600)
+    await run_until(queue, done)

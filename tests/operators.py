@@ -16,7 +16,7 @@ from typing import Any
 from kubectl import Kubectl, condition, wait_until
 from kwok import ON_PLAYED_NODES
 
-PROGRAM = Path(__file__).resolve().parents[1] / "operator_process.py"
+PROGRAM = Path(__file__).resolve().parent / "operator_process.py"
 
 
 @dataclass
@@ -44,11 +44,16 @@ class OperatorProcess:
         """Whether it says so itself."""
         return self.metric("openmodel_operator_leader") == 1
 
-    def writes(self) -> int:
-        """Requests that change something, but for its Lease."""
-        lines = [line for line in self.exposition().splitlines() if "api_requests_total{" in line]
-        counted = [line for line in lines if 'method="GET"' not in line and 'kind="Lease"' not in line]
-        return int(sum(float(line.rpartition(" ")[2]) for line in counted))
+    def requests(self, *, write: bool) -> int:
+        """Requests to the API server that change something, or do not; but for its Lease."""
+        counted = re.findall(r"^openmodel_operator_api_requests_total{(.*)} (\S+)$", self.exposition(), re.MULTILINE)
+        return int(
+            sum(
+                float(value)
+                for labels, value in counted
+                if 'kind="Lease"' not in labels and ('method="GET"' not in labels) == write
+            )
+        )
 
     def send(self, number: signal.Signals) -> None:
         """Sends a signal; after one that ends it, waits for the end."""
@@ -93,7 +98,7 @@ class Operators:
         """Applies models whose pods are played; returns their names."""
         where = namespace or self.namespace
         names = [f"model-{index}" for index in range(count)]
-        self.kubectl.apply(*(_model(name, where, spec) for name in names))
+        self.kubectl.apply(*(a_played_model(name, where, **spec) for name in names))
         return names
 
     def all_ready(self, count: int, namespace: str | None = None) -> None:
@@ -111,7 +116,8 @@ class Operators:
         return {f"{item['kind']}/{item['metadata']['name']}": item["metadata"]["resourceVersion"] for item in items}
 
 
-def _model(name: str, namespace: str, spec: dict[str, Any]) -> dict[str, Any]:
+def a_played_model(name: str, namespace: str, **spec: Any) -> dict[str, Any]:
+    """An OpenModel whose pods, and the Jobs for it, are played."""
     return {
         "apiVersion": "openmodel.dev/v1alpha1",
         "kind": "OpenModel",
