@@ -67,7 +67,10 @@ def test_models_of_one_source_share_an_inspection_and_the_last_takes_it_along(
 
 
 def _actual_over_planned(operator: Operator, namespace: str) -> dict[str, float]:
-    (pod,) = operator.kubectl.list("pods", OPERATOR_NAMESPACE, "app.kubernetes.io/name=openmodel-operator")
+    lease = operator.kubectl.get("lease", "openmodel-operator", OPERATOR_NAMESPACE)
+    assert lease is not None
+    pod = operator.kubectl.get("pod", lease["spec"]["holderIdentity"], OPERATOR_NAMESPACE)
+    assert pod is not None
     path = f"/api/v1/namespaces/{OPERATOR_NAMESPACE}/pods/{pod['metadata']['name']}:8080/proxy/metrics"
     found: dict[str, Any] = {}
     for line in operator.kubectl("get", "--raw", path).splitlines():
