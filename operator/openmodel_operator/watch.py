@@ -159,6 +159,9 @@ class Watch:
             except Exception:
                 # It gives up on errors of the API server, which pass; refused connections it waits out.
                 _log.exception("watching failed; again in %.0f s", _RETRY_SECONDS)
+            else:
+                # It returns when a signal told it to stop.
+                raise Stopped
             self._own_signals()
             if not self._stop.is_set():
                 self.refill_all()
