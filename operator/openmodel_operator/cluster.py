@@ -13,9 +13,10 @@ from http import HTTPStatus
 from openmodel_operator import names
 from openmodel_operator.complaints import complaint, questionable
 from openmodel_operator.desired.applied import is_applied, stamped
+from openmodel_operator.desired.identity import owned_by
 from openmodel_operator.failures import Failure
 from openmodel_operator.kube import Kube, KubeError
-from openmodel_operator.object_cache import ObjectCache, key_of
+from openmodel_operator.object_cache import Key, ObjectCache, key_of
 from openmodel_operator.spec import Manifest
 
 _log = logging.getLogger(__name__)
@@ -31,8 +32,8 @@ WATCHED = {
 }
 """What the cache holds, and its versions: all OpenModels, and of the rest what the operator made or had made."""
 
-ModelKey = tuple[str, str]
-"""Namespace and name."""
+ModelKey = Key
+"""Of an OpenModel."""
 
 
 def watched_label(kind: str) -> str:
@@ -187,7 +188,7 @@ class Cluster:
 
 def _check_owner(manifest: Manifest, found: Manifest) -> None:
     (owner,) = manifest["metadata"]["ownerReferences"]
-    if not any(item["uid"] == owner["uid"] for item in found["metadata"].get("ownerReferences", [])):
+    if not owned_by(found, owner["uid"]):
         raise NameTaken(manifest["kind"], manifest["metadata"]["name"])
 
 
@@ -202,7 +203,7 @@ async def refill(kube: Kube, cache: ObjectCache, kind: str) -> list[Manifest]:
         What the cache had otherwise: what a watch may have missed.
     """
     missed: list[Manifest] = []
-    keys: set[ModelKey] = set()
+    keys: set[Key] = set()
     following = ""
     while True:
         try:

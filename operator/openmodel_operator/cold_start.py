@@ -5,8 +5,7 @@ Pure.
 
 from __future__ import annotations
 
-from datetime import datetime
-
+from openmodel_operator.conditions import moment
 from openmodel_operator.spec import Manifest
 
 
@@ -23,10 +22,6 @@ def cold_start(pod: Manifest, first_token: float) -> Manifest:
     phases = {"firstToken": round(first_token, 1)}
     for phase, start, end in zip(("scheduled", "mount", "load"), marks, marks[1:], strict=False):
         if start and end:
-            seconds = (_parse(end) - _parse(start)).total_seconds()
+            seconds = (moment(end) - moment(start)).total_seconds()
             phases[phase] = round(max(0.0, seconds), 1)
     return phases
-
-
-def _parse(text: str) -> datetime:
-    return datetime.fromisoformat(text.replace("Z", "+00:00"))

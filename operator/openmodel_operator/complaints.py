@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
+from openmodel_operator.conditions import moment
 from openmodel_operator.failures import Failure
 from openmodel_operator.observed import is_ready
 from openmodel_operator.reasons import Reason
@@ -65,7 +66,7 @@ def questionable(
             asked.append((pod, _NOT_STARTED))
         elif _was_ready(pod):
             asked.append((pod, _NOT_WELL))
-    return [(item, about) for item, about in asked if now - _time(item["metadata"]["creationTimestamp"]) > _PATIENCE]
+    return [(item, about) for item, about in asked if now - moment(item["metadata"]["creationTimestamp"]) > _PATIENCE]
 
 
 def complaint(item: Manifest, about: Sequence[str], events: Sequence[Manifest], now: datetime) -> Failure | None:
@@ -74,7 +75,7 @@ def complaint(item: Manifest, about: Sequence[str], events: Sequence[Manifest], 
     known = [
         event
         for event in events
-        if event.get("reason") in about and event.get("type") == "Warning" and now - _time(_told_at(event)) < lasts
+        if event.get("reason") in about and event.get("type") == "Warning" and now - moment(_told_at(event)) < lasts
     ]
     if not known:
         return None
@@ -110,11 +111,7 @@ def _was_ready(pod: Manifest) -> bool:
         for container in status.get("containerStatuses", [])
         if "startedAt" in container.get("state", {}).get("running", {})
     ]
-    return bool(told and started) and _time(told[0]) > max(map(_time, started))
-
-
-def _time(text: str) -> datetime:
-    return datetime.fromisoformat(text)
+    return bool(told and started) and moment(told[0]) > max(map(moment, started))
 
 
 def _told_at(event: Manifest) -> str:

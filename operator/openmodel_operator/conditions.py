@@ -28,6 +28,11 @@ def timestamp(now: datetime) -> str:
     return now.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def moment(text: str) -> datetime:
+    """What Kubernetes wrote as a time."""
+    return datetime.fromisoformat(text)
+
+
 def merge_conditions(
     before: Sequence[Mapping[str, object]],
     verdicts: Iterable[Verdict],

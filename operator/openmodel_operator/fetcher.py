@@ -9,7 +9,7 @@ import json
 
 from openmodel_operator.cluster import Cluster
 from openmodel_operator.desired.fetch_jobs import claim_name, fetch_job, owned_claim, weights_claim
-from openmodel_operator.desired.identity import Identity
+from openmodel_operator.desired.identity import Identity, owned_by
 from openmodel_operator.failures import Failure
 from openmodel_operator.inspection import Inspection, SummaryError
 from openmodel_operator.job_progress import Underway
@@ -58,14 +58,13 @@ class Fetcher:
         found = await self._cluster.get("v1", "PersistentVolumeClaim", identity.namespace, name)
         if spec.fetch.claim is not None:
             return found
-        owners = [] if found is None else found["metadata"].get("ownerReferences", [])
         if found is None:
             size, settings = inspection.download_bytes, self._settings
             wanted = weights_claim(
                 identity, spec, inspection.commit, size, settings.cache_access_mode, settings.cache_storage_class
             )
             found = await self._cluster.share(wanted, shared_by(identity))
-        elif not any(owner["uid"] == identity.uid for owner in owners):
+        elif not owned_by(found, identity.uid):
             found = await self._cluster.share(owned_claim(identity, spec, inspection.commit), shared_by(identity))
         return found
 

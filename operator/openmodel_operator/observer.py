@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from openmodel_operator import names
 from openmodel_operator.cluster import Cluster
-from openmodel_operator.desired.identity import Identity
+from openmodel_operator.desired.identity import Identity, owned_by
 from openmodel_operator.group_report import GroupReport
 from openmodel_operator.observed import Observed, Proof, is_ready, proof_key
 from openmodel_operator.probe import Probes
@@ -100,12 +100,6 @@ class Observer:
         proofs |= dict(zip(fresh, results, strict=True))
         self._proofs[identity.namespace, identity.name] = proofs
         return proofs
-
-
-def owned_by(child: Manifest, *uids: str) -> bool:
-    """Whether one of these is an owner of the child."""
-    owners = child["metadata"].get("ownerReferences", [])
-    return any(owner["uid"] in uids for owner in owners)
 
 
 def _is_first(pod: Manifest) -> bool:

@@ -16,7 +16,7 @@ from weakref import WeakValueDictionary
 from openmodel_operator import names
 from openmodel_operator.cluster import Cluster
 from openmodel_operator.desired.fetch_jobs import record, record_name
-from openmodel_operator.desired.identity import Identity
+from openmodel_operator.desired.identity import Identity, owned_by
 from openmodel_operator.failures import Failure
 from openmodel_operator.inspection import SummaryError
 from openmodel_operator.job_progress import Underway, look_at_job, read_progress, underway
@@ -68,7 +68,7 @@ class RecordedJobs:
             except SummaryError as error:
                 _log.warning("ConfigMap %s is made anew: %s", record_name(job), error)
             else:
-                if not any(owner["uid"] == identity.uid for owner in kept["metadata"].get("ownerReferences", [])):
+                if not owned_by(kept, identity.uid):
                     await self._keep(identity, job, summary)
                 self._done(name, model)
                 return found
@@ -81,10 +81,7 @@ class RecordedJobs:
                 return underway(job, reason)
         labelled = self._cluster.job_pods(identity.namespace, name)
         # Labels anybody can write.
-        uid = present["metadata"]["uid"]
-        pods = [
-            pod for pod in labelled if any(owner["uid"] == uid for owner in pod["metadata"].get("ownerReferences", []))
-        ]
+        pods = [pod for pod in labelled if owned_by(pod, present["metadata"]["uid"])]
         complaints = await self._cluster.complaints([present], pods)
         looked = look_at_job(present, pods, reason, source, [*complaints.values()])
         if isinstance(looked, Underway):

@@ -196,7 +196,7 @@ class Watch:
 
         @kopf.on.probe(registry=registry, id="listed")
         async def fresh(**_: Any) -> float:
-            age = time.monotonic() - min(self._filled.values(), default=time.monotonic())
+            age = time.monotonic() - min(self._filled.values())
             if age > _STALE_SECONDS:
                 raise RuntimeError(f"not everything was listed for {age:.0f} s")
             return age

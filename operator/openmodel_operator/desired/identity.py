@@ -56,6 +56,11 @@ class Identity:
         }
 
 
+def owned_by(child: Manifest, *uids: str) -> bool:
+    """Whether one of these is an owner of the child."""
+    return any(owner["uid"] in uids for owner in child["metadata"].get("ownerReferences", []))
+
+
 def content_hash(value: Manifest) -> str:
     """Ten hexadecimal digits that change with the value."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"))
