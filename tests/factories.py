@@ -15,6 +15,7 @@ from openmodel_operator.model_plan import plan_model
 from openmodel_operator.observed import Observed, Proof, proof_key
 from openmodel_operator.outlook import Known
 from openmodel_operator.rollout import ActionPlan
+from openmodel_operator.scaling.load import PodLoad
 from openmodel_operator.spec import OpenModelSpec, parse_spec
 
 IDENTITY = Identity("default", "mixtral", "uid-1")
@@ -167,3 +168,19 @@ def observed_after(
             proof_key(pod): Proof(ok=proven, message="" if proven else "UNAVAILABLE: no", seconds=0.25) for pod in pods
         },
     )
+
+
+def a_load(**fields: Any) -> PodLoad:
+    """Of a pod with one rank that has nothing to do."""
+    given = {
+        "ranks": 1,
+        "running": 0,
+        "waiting": 0,
+        "waiting_tokens": 0,
+        "most_waiting_tokens": 0,
+        "kv_cache_used": 0.0,
+        "under_way": 0,
+        "idle_seconds": 0.0,
+        "first_token_seconds": None,
+    }
+    return PodLoad(**{**given, **fields})

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from factories import IDENTITY, IMAGE, SOURCE, a_pod, a_spec, a_summary
 from openmodel_operator import names
 from openmodel_operator.cluster import Cluster
+from openmodel_operator.cold_routes import ColdRoutes
 from openmodel_operator.controller import Controller
 from openmodel_operator.desired.fetch_jobs import inspection_job, record
 from openmodel_operator.golden_prompts import GoldenPrompt
@@ -15,7 +16,12 @@ from openmodel_operator.group_report import GroupReport
 from openmodel_operator.kube import Kube, KubeError
 from openmodel_operator.object_cache import ObjectCache
 from openmodel_operator.observed import Proof
-from openmodel_operator.probe import AskGroup, Complete, Probes
+from openmodel_operator.observer import Observer
+from openmodel_operator.probe import AskGroup, AskLoad, Complete, Probes
+from openmodel_operator.scaling.autoscaler import Autoscaler
+from openmodel_operator.scaling.decision import Tempo
+from openmodel_operator.scaling.load import PodLoad
+from openmodel_operator.scaling.signals import Held, Signals
 from openmodel_operator.settings import Settings
 from openmodel_operator.spec import Manifest
 
@@ -36,6 +42,7 @@ class DictionaryKube:
         self.logged = ""
         self.told: dict[str, list[Manifest]] = {}
         self.version = 0
+        self.routers = ["10.0.0.9"]
         kept = record(IDENTITY, inspection_job(IDENTITY, a_spec(), IMAGE), a_summary())
         self.record = {kept["metadata"]["name"]: kept} if inspected else {}
 
@@ -75,6 +82,14 @@ class DictionaryKube:
         assert self.model is not None
         self.model = {**self.model, "status": _merged(self.model.get("status", {}), patch)}
         return None
+
+    async def scale(self, model: Manifest, replicas: int) -> bool:
+        assert self.model is not None
+        if self.model["metadata"]["generation"] != model["metadata"]["generation"]:
+            return False
+        metadata = {**self.model["metadata"], "generation": self.model["metadata"]["generation"] + 1}
+        self.model = {**self.model, "metadata": metadata, "spec": {**self.model["spec"], "replicas": replicas}}
+        return True
 
     async def log(self, namespace: str, pod: str, lines: int) -> str:
         return self.logged
@@ -126,6 +141,10 @@ async def no_group(address: str) -> GroupReport | None:
     return None
 
 
+async def no_load(address: str) -> PodLoad | None:
+    return None
+
+
 async def no_tokens(address: str, model: str, revision: str, prompt: GoldenPrompt) -> Sequence[int]:
     raise ConnectionError("nobody")
 
@@ -134,11 +153,17 @@ class SeenCluster(Cluster):
     """A cluster in which everything is seen at once."""
 
     def __init__(self, kube: DictionaryKube) -> None:
-        super().__init__(cast(Kube, kube), ObjectCache(), lambda: None)
+        super().__init__(cast(Kube, kube), ObjectCache(), lambda: None, (IDENTITY.namespace, "router"))
         self._double = kube
 
     def model(self, namespace: str, name: str) -> Manifest | None:
         return self._double.model
+
+    def routers(self) -> list[str]:
+        return self._double.routers
+
+    def all(self, kind: str) -> Iterator[Manifest]:
+        return iter(self._double.labelled(kind, {}))
 
     def children(self, kind: str, namespace: str, model: str) -> list[Manifest]:
         return self._double.labelled(kind, {names.MODEL_LABEL: model})
@@ -148,9 +173,19 @@ class SeenCluster(Cluster):
 
 
 def controller(
-    kube: DictionaryKube, prover: Prover, ask_group: AskGroup = no_group, complete: Complete = no_tokens
+    kube: DictionaryKube,
+    prover: Prover,
+    ask_group: AskGroup = no_group,
+    complete: Complete = no_tokens,
+    *,
+    ask_load: AskLoad = no_load,
+    held: Held = lambda _: 0,
+    tempo: Tempo | None = None,
 ) -> Controller:
-    return Controller(SeenCluster(kube), Settings(runtime_image=IMAGE), Probes(prover, ask_group, complete))
+    cluster, probes = SeenCluster(kube), Probes(prover, ask_group, ask_load, complete)
+    autoscaler = Autoscaler(cluster, Signals(ask_load, held), tempo or Tempo())
+    settings = Settings(runtime_image=IMAGE, router_service="router")
+    return Controller(cluster, settings, probes, Observer(cluster, probes), autoscaler, ColdRoutes(cluster))
 
 
 def end_pod(kube: DictionaryKube, job: Manifest | None = None, **state: Any) -> None:

@@ -15,6 +15,7 @@ from openmodel_operator.group_report import GroupReport
 from openmodel_operator.main import run
 from openmodel_operator.observed import Proof
 from openmodel_operator.probe import Probes
+from openmodel_operator.scaling.load import PodLoad
 from openmodel_operator.settings import Settings
 
 RUNTIME_IMAGE = "registry.example/runtime@sha256:" + "0" * 64
@@ -25,6 +26,10 @@ async def _prove(address: str, model: str, revision: str) -> Proof:
 
 
 async def _no_group(address: str) -> GroupReport | None:
+    return None
+
+
+async def _no_load(address: str) -> PodLoad | None:
     return None
 
 
@@ -42,5 +47,7 @@ if __name__ == "__main__":
         identity=identity,
         metrics_port=int(metrics_port),
         health_port=int(health_port),
+        # Whichever is free: several operators share this machine.
+        scaler_port=0,
     )
-    asyncio.run(run(settings, Probes(_prove, _no_group, _no_tokens)))
+    asyncio.run(run(settings, Probes(_prove, _no_group, _no_load, _no_tokens)))

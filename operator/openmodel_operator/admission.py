@@ -38,10 +38,9 @@ _LIMITS = (
     _Limit("parallelism.expert", tuple(range(1, 9)), "is not supported yet: use 1 to 8 or leave it out"),
     _Limit("parallelism.tensor", tuple(range(1, 9)), "is not supported yet: use 1 to 8 or leave it out"),
     _Limit("accelerator", (), "is not supported yet: leave it out, the model then runs on CPU"),
-    _Limit("autoscaling", (), "is not supported yet: scale with kubectl scale"),
     _Limit("access.tls", (), _LATER),
     _Limit("access.authentication", ("None",), "is not supported yet: use None or leave it out"),
-    _Limit("access.router", (), _LATER),
+    _Limit("access.router", ("WhenCold",), "is not supported yet: use WhenCold or leave it out"),
     _Limit("access.tokensPerMinute", (), _LATER),
     _Limit("access.parentRefs", (), _LATER),
     _Limit("telemetry.otlpEndpoint", (), _LATER),
@@ -101,6 +100,18 @@ def refusals(spec: Mapping[str, Any]) -> tuple[Refusal, ...]:
                 f"spec.model.source: {scheme}:// is not supported yet: use oci://, pvc:// or hf://",
             )
         )
+    return tuple(found)
+
+
+def router_refusals(spec: Mapping[str, Any]) -> tuple[Refusal, ...]:
+    """What can not be honoured where no router is installed."""
+    remedy = "needs the router, which is not installed (router.enabled of the chart)"
+    found = []
+    if spec.get("access", {}).get("router") is not None:
+        found.append(Refusal("spec.access.router", f"spec.access.router: {remedy}: leave it out"))
+    if spec.get("autoscaling", {}).get("minReplicas") == 0:
+        told = f"spec.autoscaling.minReplicas: 0 {remedy}, as nothing else would wake the model: use 1"
+        found.append(Refusal("spec.autoscaling.minReplicas", told))
     return tuple(found)
 
 

@@ -6,7 +6,7 @@ Knows what is watched; how to talk to the API server is `kube`'s. Nothing is wri
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from http import HTTPStatus
 
@@ -29,6 +29,7 @@ WATCHED = {
     "Pod": "v1",
     "NetworkPolicy": "networking.k8s.io/v1",
     "PodDisruptionBudget": "policy/v1",
+    "EndpointSlice": "discovery.k8s.io/v1",
 }
 """What the cache holds, and its versions: all OpenModels, and of the rest what the operator made or had made."""
 
@@ -58,9 +59,13 @@ class Cluster:
         kube: the API server.
         cache: what has been seen of it.
         check_leading: raises what keeps this process from writing.
+        router: namespace and name of the routers' Service; "" for none.
     """
 
-    def __init__(self, kube: Kube, cache: ObjectCache, check_leading: Callable[[], None]) -> None:
+    def __init__(
+        self, kube: Kube, cache: ObjectCache, check_leading: Callable[[], None], router: tuple[str, str] = ("", "")
+    ) -> None:
+        self._router = router
         self._kube = kube
         self._cache = cache
         self._check = check_leading
@@ -80,6 +85,31 @@ class Cluster:
     def children(self, kind: str, namespace: str, model: str) -> list[Manifest]:
         """Objects of a watched kind that bear a model's label, which anybody may write."""
         return self._cache.labelled(kind, namespace, names.MODEL_LABEL, model)
+
+    def all(self, kind: str) -> Iterator[Manifest]:
+        """All objects of a watched kind."""
+        for key in self._cache.names(kind):
+            item = self._cache.get(kind, *key)
+            if item is not None:
+                yield item
+
+    @property
+    def has_routers(self) -> bool:
+        """Whether routers are installed, whether they run or not."""
+        return bool(self._router[1])
+
+    def routers(self) -> list[str]:
+        """Addresses of the routers that take calls."""
+        namespace, service = self._router
+        slices = self._cache.labelled("EndpointSlice", namespace, names.MODEL_LABEL, names.SHARED)
+        return sorted(
+            address
+            for item in slices
+            if item["metadata"]["labels"].get(names.SERVICE_LABEL) == service
+            for endpoint in item.get("endpoints") or []
+            if endpoint.get("conditions", {}).get("ready") is not False
+            for address in endpoint["addresses"]
+        )
 
     def job_pods(self, namespace: str, job: str) -> list[Manifest]:
         """Pods that bear a Job's label."""
@@ -143,6 +173,11 @@ class Cluster:
             # The user's change came in with it, and will look like an echo.
             self.changed((metadata["namespace"], metadata["name"]))
 
+    async def scale(self, model: Manifest, replicas: int) -> bool:
+        """Writes the count of a model's groups; False when the model has changed since it was seen, or is gone."""
+        self._check()
+        return await self._kube.scale(model, replicas)
+
     async def create_event(self, event: Manifest) -> None:
         """Posts an Event; one that is refused, as in a namespace that ends, is let go."""
         self._check()
@@ -153,7 +188,7 @@ class Cluster:
                 raise
             _log.info("an Event was refused: %s", error)
 
-    async def complaints(self, makers: list[Manifest], pods: list[Manifest]) -> dict[str, Failure]:
+    async def complaints(self, makers: Sequence[Manifest], pods: Sequence[Manifest]) -> dict[str, Failure]:
         """What Events tell of pods that do not start, and of what should make some, by name."""
         now, found = datetime.now(UTC), {}
         for item, about in questionable(makers, pods, now):

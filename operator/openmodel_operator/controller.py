@@ -11,8 +11,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from openmodel_operator.admission import refusals
+from openmodel_operator.admission import refusals, router_refusals
 from openmodel_operator.cluster import Cluster, ModelKey, NameTaken
+from openmodel_operator.cold_routes import ColdRoutes
 from openmodel_operator.desired.fetch_jobs import as_mounted
 from openmodel_operator.desired.identity import Identity
 from openmodel_operator.events import transition_event
@@ -22,6 +23,7 @@ from openmodel_operator.group_status import refused_shrink
 from openmodel_operator.inspector import Inspector
 from openmodel_operator.job_progress import Underway
 from openmodel_operator.kube import KubeError
+from openmodel_operator.observed import Observed
 from openmodel_operator.observer import Observer
 from openmodel_operator.outlook import Blocked, Known, Outlook
 from openmodel_operator.plan import plan_group
@@ -30,6 +32,8 @@ from openmodel_operator.probe import Probes
 from openmodel_operator.reasons import Reason
 from openmodel_operator.recorded_jobs import RecordedJobs
 from openmodel_operator.rollout import ActionPlan, plan_actions
+from openmodel_operator.scaling.autoscaler import Autoscaler
+from openmodel_operator.scaling.history import scaling_status
 from openmodel_operator.settings import Settings
 from openmodel_operator.spec import Manifest, OpenModelSpec, SpecError, parse_spec
 from openmodel_operator.status import blocked_status, is_reconciling, model_status, underway_status
@@ -40,10 +44,20 @@ from openmodel_operator.verifier import Verifier
 class Controller:
     """Brings OpenModels about, one look at a time."""
 
-    def __init__(self, cluster: Cluster, settings: Settings, probes: Probes) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        settings: Settings,
+        probes: Probes,
+        observer: Observer,
+        autoscaler: Autoscaler,
+        routes: ColdRoutes,
+    ) -> None:
         self._cluster = cluster
         self._settings = settings
-        self._observer = Observer(cluster, probes)
+        self._routes = routes
+        self._autoscaler = autoscaler
+        self._observer = observer
         self._jobs = RecordedJobs(cluster)
         self._inspector = Inspector(self._jobs, settings.runtime_image)
         self._verifier = Verifier(cluster, probes.complete)
@@ -52,18 +66,21 @@ class Controller:
         """What ranks have by what was planned, by category of memory."""
         self.underway: set[ModelKey] = set()
         """Models that are not yet as they are to be, and need nothing from the user."""
+        self.scaled: set[ModelKey] = set()
+        """Models that have groups whose count is decided here."""
 
     async def reconcile(self, key: ModelKey) -> None:
         """One look; KubeError when the API server is away, which is a reason to look again."""
         model = self._cluster.model(*key)
         if model is None or "deletionTimestamp" in model["metadata"]:
             # Owner references do the cleaning.
-            for keeper in (self._observer, self._jobs, self._inspector, self._verifier):
+            for keeper in (self._observer, self._jobs, self._inspector, self._verifier, self._autoscaler, self._routes):
                 keeper.forget(*key)
             self.plan_ratios.pop(key, None)
             self.underway.discard(key)
+            self.scaled.discard(key)
             return
-        status = await self._step(key, model)
+        status = await self._look(key, model)
         (self.underway.add if is_reconciling(status) else self.underway.discard)(key)
         await self._tell(model, status)
 
@@ -71,14 +88,30 @@ class Controller:
         """Models that wait for a Job of this name."""
         return self._jobs.waiting_for(job)
 
-    async def _step(self, key: ModelKey, model: Manifest) -> Manifest:
+    async def _look(self, key: ModelKey, model: Manifest) -> Manifest:
+        """The status that a look comes to."""
         metadata = model["metadata"]
         identity = Identity(metadata["namespace"], metadata["name"], metadata["uid"])
         before, generation = model.get("status", {}), metadata["generation"]
         observed = await self._observer.observe(identity)
-        spec = _admit(model["spec"])
+        spec = _admit(model["spec"], self._settings)
         if isinstance(spec, Blocked):
+            self.scaled.discard(key)
             return blocked_status(before, generation, spec, _now())
+        scaling = await self._autoscaler.scale(identity, model, spec, observed)
+        if scaling is not None:
+            spec = replace(spec, replicas=scaling.decision.replicas)
+        (self.scaled.add if scaling is not None and spec.replicas else self.scaled.discard)(key)
+        status = await self._step(key, model, identity, spec, observed)
+        if status is None:
+            return await self._once_more(key, model)
+        return status if scaling is None else scaling_status(status, before, scaling, generation, _now())
+
+    async def _step(
+        self, key: ModelKey, model: Manifest, identity: Identity, spec: OpenModelSpec, observed: Observed
+    ) -> Manifest | None:
+        """The status after one step towards the spec; None when that took so long that all has to be seen anew."""
+        before, generation = model.get("status", {}), model["metadata"]["generation"]
         outlook = await self._inspector.outlook(identity, spec)
         plan, wanted = plan_group(spec), spec
         if spec.is_fetched and (commit := known_commit(outlook, before, generation)):
@@ -96,21 +129,20 @@ class Controller:
         if spec.verify is not None and actions.complete and actions.serving != actions.revision:
             verification, fresh = await self._verifier.verify(identity, spec.verify, actions, observed)
             if fresh:
-                # That took a while: what it means is decided on what is there now.
-                return await self._once_more(key, before)
+                return None
             actions = plan_actions(identity, spec, plan, observed, image, verification)
         shrink = refused_shrink(plan, observed.reports_of(actions.revision)) if actions.groups else None
         if shrink is not None:
             return blocked_status(before, generation, Blocked(Reason.INSUFFICIENT_MEMORY, shrink, False), _now())
-        blocked = await self._execute(actions)
+        blocked = await self._execute(self._routes.with_route(actions, identity, spec, observed))
         if blocked is not None:
             return blocked_status(before, generation, blocked, _now())
         self._check_plan(key, spec, outlook, observed.proven_facts(actions.revision))
         return model_status(identity, spec, plan, actions, observed, outlook, before, generation, _now())
 
-    async def _once_more(self, key: ModelKey, before: Manifest) -> Manifest:
+    async def _once_more(self, key: ModelKey, seen: Manifest) -> Manifest:
         model = self._cluster.model(*key)
-        return dict(before) if model is None else await self._step(key, model)
+        return dict(seen.get("status", {})) if model is None else await self._look(key, model)
 
     async def _made_ready(self, identity: Identity, spec: OpenModelSpec, outlook: Outlook) -> Outlook:
         """What is known once pods can mount the checkpoint; until then what is waited for, or in the way."""
@@ -161,8 +193,8 @@ class Controller:
             await self._cluster.create_event(event)
 
 
-def _admit(raw: dict[str, Any]) -> OpenModelSpec | Blocked:
-    refused = refusals(raw)
+def _admit(raw: dict[str, Any], settings: Settings) -> OpenModelSpec | Blocked:
+    refused = (*refusals(raw), *(() if settings.router_service else router_refusals(raw)))
     if refused:
         text = "; ".join(refusal.message for refusal in refused)
         return Blocked(Reason.UNSUPPORTED_FIELD, text, planned=False)

@@ -27,8 +27,18 @@ def transition_event(
     old, new = _ready(before), _ready(after)
     if (old.get("status"), old.get("reason")) == (new["status"], new["reason"]) or new["reason"] == Reason.INSPECTING:
         return None
-    metadata = model["metadata"]
     stalled = any(item["type"] == ConditionType.STALLED and item["status"] == "True" for item in after["conditions"])
+    return _event(model, "Warning" if stalled else "Normal", new["reason"], new["message"], now)
+
+
+def scaling_event(model: Manifest, before: int, after: int, reason: str, now: datetime) -> Manifest:
+    """Of a change of the count that was decided here."""
+    word = "ScaledUp" if after > before else "ScaledDown"
+    return _event(model, "Normal", word, f"from {before} to {after} groups: {reason}", now)
+
+
+def _event(model: Manifest, kind: str, reason: str, message: str, now: datetime) -> Manifest:
+    metadata = model["metadata"]
     return {
         "apiVersion": "v1",
         "kind": "Event",
@@ -40,9 +50,9 @@ def transition_event(
             "namespace": metadata["namespace"],
             "uid": metadata["uid"],
         },
-        "type": "Warning" if stalled else "Normal",
-        "reason": new["reason"],
-        "message": new["message"][:_MAX_MESSAGE],
+        "type": kind,
+        "reason": reason,
+        "message": message[:_MAX_MESSAGE],
         "firstTimestamp": timestamp(now),
         "lastTimestamp": timestamp(now),
         "count": 1,

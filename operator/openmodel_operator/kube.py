@@ -29,6 +29,7 @@ PLURALS = {
     "ConfigMap": "configmaps",
     "NetworkPolicy": "networkpolicies",
     "PodDisruptionBudget": "poddisruptionbudgets",
+    "EndpointSlice": "endpointslices",
     "Event": "events",
     "Lease": "leases",
 }
@@ -157,6 +158,19 @@ class Kube:
             if error.status not in (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT):
                 raise
             return None
+
+    async def scale(self, model: Manifest, replicas: int) -> bool:
+        """Writes the count through the scale subresource; False when the model is not the one seen any more."""
+        metadata = {key: model["metadata"][key] for key in ("uid", "resourceVersion")}
+        body = {"metadata": metadata, "spec": {"replicas": replicas}}
+        query = {"fieldManager": names.SCALE_FIELD_MANAGER}
+        try:
+            await self._request(_Request("PATCH", names.KIND, f"{_path_of(model)}/scale", query, body, _MERGE))
+        except KubeError as error:
+            if error.status not in (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT):
+                raise
+            return False
+        return True
 
     async def log(self, namespace: str, pod: str, lines: int) -> str:
         """The last lines of a pod's log; "" when there is none to be had."""

@@ -7,14 +7,22 @@ import logging
 import os
 import random
 import sys
+from collections.abc import Callable
 
 from openmodel_operator import names
 from openmodel_operator.cluster import Cluster, ModelKey
+from openmodel_operator.cold_routes import ColdRoutes
 from openmodel_operator.controller import Controller
 from openmodel_operator.kube import Kube
 from openmodel_operator.leadership import Leadership, NotLeading
 from openmodel_operator.object_cache import ObjectCache
+from openmodel_operator.observer import Observer
 from openmodel_operator.probe import Probes
+from openmodel_operator.scaling.autoscaler import Autoscaler
+from openmodel_operator.scaling.decision import Tempo
+from openmodel_operator.scaling.external_scaler import ExternalScaler, serve_scaler
+from openmodel_operator.scaling.router_demand import RouterDemand
+from openmodel_operator.scaling.signals import Signals
 from openmodel_operator.settings import Settings, SettingsError
 from openmodel_operator.telemetry.metrics import OperatorMetrics
 from openmodel_operator.watch import Stopped, Watch
@@ -26,10 +34,11 @@ _WORKERS = 32
 _LOOK_AGAIN_SECONDS = 1.0
 # Of looks without an event: ten thousand models are not to fill a core with them.
 _RESYNCS_PER_SECOND = 50.0
-# What keeps a pod from starting may show in an Event alone, which nobody is told of: those underway are looked at more
-# often, but not many at once.
-_UNDERWAY_SECONDS = 4.0
+# What keeps a pod from starting may show in an Event alone, and what a model has to do only in its pods' answers, of
+# which nobody is told: those underway, and those that are scaled here, are looked at more often, not many at once.
+_OFTEN_SECONDS = 4.0
 _UNDERWAY_AT_ONCE = 40
+_SCALED_AT_ONCE = 100
 
 
 class Operator:
@@ -40,9 +49,16 @@ class Operator:
         self._metrics = metrics
         self._cache = ObjectCache()
         self._leadership = Leadership(kube, settings, self._begin_term)
-        cluster = Cluster(kube, self._cache, self._leadership.check)
+        router = (settings.namespace, settings.router_service)
+        cluster = Cluster(kube, self._cache, self._leadership.check, router)
         cluster.changed = lambda key: self._queue.add_later(key, _LOOK_AGAIN_SECONDS)
-        self._controller = Controller(cluster, settings, probes)
+        self._demand = RouterDemand(cluster.routers, self._called)
+        signals = Signals(probes.ask_load, self._demand.held)
+        observer = Observer(cluster, probes)
+        self._scaler = ExternalScaler(cluster, observer, signals)
+        self._autoscaler = Autoscaler(cluster, signals, Tempo(down=settings.scale_down_seconds))
+        self._routes = ColdRoutes(cluster)
+        self._controller = Controller(cluster, settings, probes, observer, self._autoscaler, self._routes)
         self._queue: WorkQueue[ModelKey] = WorkQueue(self._look, _WORKERS)
         self._watch = Watch(kube, self._cache, self._queue.add, self._controller.waiting_for, settings.health_port)
         metrics.watch_plans(lambda: self._controller.plan_ratios)
@@ -54,7 +70,10 @@ class Operator:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._queue.run())
                 group.create_task(self._resync())
-                group.create_task(self._resync_underway())
+                group.create_task(self._resync_often(lambda: self._controller.underway, _UNDERWAY_AT_ONCE))
+                group.create_task(self._resync_often(lambda: self._controller.scaled, _SCALED_AT_ONCE))
+                group.create_task(self._demand.run())
+                group.create_task(serve_scaler(self._scaler, self._settings.scaler_port))
                 group.create_task(self._lead())
                 # Last: kopf ends all tasks that came after it when it ends.
                 group.create_task(self._watch.run())
@@ -69,6 +88,12 @@ class Operator:
     def _begin_term(self) -> None:
         # Another may have acted until now, and the watches are not all equally far.
         self._watch.refill_all()
+        self._autoscaler.forget_all()
+        self._routes.forget_all()
+
+    def _called(self, key: ModelKey) -> None:
+        self._scaler.changed(key)
+        self._queue.add(key)
 
     async def _look(self, key: ModelKey) -> None:
         acts = self._leadership.leads and self._watch.filled.is_set()
@@ -93,11 +118,11 @@ class Operator:
             if not models:
                 await asyncio.sleep(self._settings.resync_seconds)
 
-    async def _resync_underway(self) -> None:
+    async def _resync_often(self, models: Callable[[], set[ModelKey]], at_once: int) -> None:
         while True:
-            await asyncio.sleep(_UNDERWAY_SECONDS)
-            underway = sorted(self._controller.underway)
-            for key in random.sample(underway, min(_UNDERWAY_AT_ONCE, len(underway))):
+            await asyncio.sleep(_OFTEN_SECONDS)
+            keys = sorted(models())
+            for key in random.sample(keys, min(at_once, len(keys))):
                 self._queue.add(key)
 
 

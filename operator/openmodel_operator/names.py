@@ -10,6 +10,7 @@ PLURAL = "openmodels"
 
 FIELD_MANAGER = "openmodel-operator"
 STATUS_FIELD_MANAGER = "openmodel-operator-status"
+SCALE_FIELD_MANAGER = "openmodel-autoscaler"
 COMPONENT = "openmodel-operator"
 """Reporting component of Events."""
 
@@ -31,6 +32,11 @@ RECORD_LABEL = f"{GROUP}/record"
 
 APPLIED_ANNOTATION = f"{GROUP}/applied"
 """Of a child: a hash of what was last applied."""
+
+ANSWERS_ANNOTATION = f"{GROUP}/answers"
+"""Of a model's slice at the routers: "true" when a call would be answered, were the model awake."""
+SERVICE_LABEL = "kubernetes.io/service-name"
+"""Of EndpointSlices."""
 
 NO_REVISION = "none"
 """Value of the Service's revision before any revision was proven: it selects no pod."""

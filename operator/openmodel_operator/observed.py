@@ -70,6 +70,10 @@ class Observed:
             and "deletionTimestamp" not in pod["metadata"]
         ]
 
+    def ready_groups(self, revision: str) -> int:
+        """Groups of a revision whose first pod is ready."""
+        return sum(1 for pod in self.pods_of(revision) if is_ready(pod) and is_first(pod))
+
     def proven_groups(self, revision: str) -> int:
         """Groups of a revision whose first pod is ready and answered a real inference."""
         return sum(1 for pod in self.pods_of(revision) if is_ready(pod) and self._proven(pod))
@@ -125,6 +129,11 @@ def is_ready(pod: Manifest) -> bool:
     """The pod's own Ready condition."""
     conditions = pod.get("status", {}).get("conditions", [])
     return any(item["type"] == "Ready" and item["status"] == "True" for item in conditions)
+
+
+def is_first(pod: Manifest) -> bool:
+    """Whether it is the first of its group."""
+    return bool(pod["metadata"]["labels"].get(names.POD_INDEX_LABEL) == "0")
 
 
 def restarts(pod: Manifest) -> int:

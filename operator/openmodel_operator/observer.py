@@ -6,13 +6,14 @@ Knows whom to ask, and whose word still stands; what it means is decided elsewhe
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 
 from openmodel_operator import names
 from openmodel_operator.cluster import Cluster
 from openmodel_operator.desired.identity import Identity, owned_by
 from openmodel_operator.group_report import GroupReport
-from openmodel_operator.observed import Observed, Proof, is_ready, proof_key
+from openmodel_operator.observed import Observed, Proof, is_first, is_ready, proof_key
 from openmodel_operator.probe import Probes
 from openmodel_operator.spec import Manifest
 
@@ -30,7 +31,17 @@ class Observer:
         self._proofs.pop((namespace, name), None)
 
     async def observe(self, identity: Identity) -> Observed:
-        """What there is of the model now."""
+        """What there is of the model now, and what is said of it."""
+        there = await self.seen(identity)
+        seen = replace(
+            there,
+            proofs=await self._prove_pods(identity, there.pods),
+            complaints=await self._cluster.complaints(there.stateful_sets, there.pods),
+        )
+        return replace(seen, reports=await self._ask_groups(seen))
+
+    async def seen(self, identity: Identity) -> Observed:
+        """What there is of the model now; nobody is asked."""
         policies = self._owned("NetworkPolicy", identity)
         budgets = self._owned("PodDisruptionBudget", identity)
         services = self._owned("Service", identity)
@@ -39,7 +50,7 @@ class Observer:
         # Labels anybody can write; a pod counts that a StatefulSet of ours made.
         makers = [item["metadata"]["uid"] for item in stateful_sets]
         pods = [pod for pod in self._labelled("Pod", identity) if owned_by(pod, *makers)]
-        seen = Observed(
+        return Observed(
             service=await self._service(identity, services),
             network_policies=policies,
             disruption_budgets=budgets,
@@ -47,10 +58,7 @@ class Observer:
             config_maps=config_maps,
             headless_services=[item for item in services if item["metadata"]["name"] != identity.name],
             pods=pods,
-            proofs=await self._prove_pods(identity, pods),
-            complaints=await self._cluster.complaints(stateful_sets, pods),
         )
-        return replace(seen, reports=await self._ask_groups(seen))
 
     async def _service(self, identity: Identity, seen: list[Manifest]) -> Manifest | None:
         """The one that users keep: what serves depends on it, so that it is not there is not taken on trust."""
@@ -81,10 +89,10 @@ class Observer:
         named = zip(seen.config_maps, reports, strict=True)
         return {group["metadata"]["name"]: report for group, report in named if report is not None}
 
-    async def _prove_pods(self, identity: Identity, pods: list[Manifest]) -> dict[str, Proof]:
+    async def _prove_pods(self, identity: Identity, pods: Sequence[Manifest]) -> dict[str, Proof]:
         """Proofs of all ready first pods: those known to be good, and new ones for the rest."""
         known = self._proofs.get((identity.namespace, identity.name), {})
-        ready = {proof_key(pod): pod for pod in pods if is_ready(pod) and _is_first(pod)}
+        ready = {proof_key(pod): pod for pod in pods if is_ready(pod) and is_first(pod)}
         fresh = [item for item in ready if item not in known or not known[item].ok]
         results = await asyncio.gather(
             *(
@@ -100,7 +108,3 @@ class Observer:
         proofs |= dict(zip(fresh, results, strict=True))
         self._proofs[identity.namespace, identity.name] = proofs
         return proofs
-
-
-def _is_first(pod: Manifest) -> bool:
-    return bool(pod["metadata"]["labels"].get(names.POD_INDEX_LABEL) == "0")

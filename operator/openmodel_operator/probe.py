@@ -1,4 +1,4 @@
-"""What the operator asks a pod over gRPC: a greedy token, for real, as proof of Ready; golden prompts; its group.
+"""What the operator asks a pod over gRPC: a greedy token, for real, as proof of Ready; golden prompts; how it is.
 
 Knows protocols and an address; decides nothing.
 """
@@ -17,6 +17,7 @@ from openmodel_operator import names
 from openmodel_operator.golden_prompts import GoldenPrompt, GoldenPromptsError
 from openmodel_operator.group_report import GroupReport
 from openmodel_operator.observed import Proof
+from openmodel_operator.scaling.load import PodLoad
 from openmodel_protos import grpc_service_pb2 as pb
 from openmodel_protos import grpc_service_pb2_grpc as pb_grpc
 from openmodel_protos import load_pb2 as load_pb
@@ -53,11 +54,9 @@ async def prove(address: str, model: str, revision: str) -> Proof:
 
 async def ask_group(address: str) -> GroupReport | None:
     """What the pod says of its group; None when it does not answer."""
-    async with _channel(address) as channel:
-        try:
-            said = await load_pb_grpc.LoadStub(channel).Report(load_pb.LoadRequest(), timeout=_REPORT_TIMEOUT_SECONDS)
-        except grpc.aio.AioRpcError:
-            return None
+    said = await _report(address)
+    if said is None:
+        return None
     return GroupReport(
         ranks=said.ranks,
         wanted_ranks=said.wanted_ranks,
@@ -69,6 +68,33 @@ async def ask_group(address: str) -> GroupReport | None:
         imbalance=said.imbalance,
         last_rebalance=said.last_rebalance,
     )
+
+
+async def ask_load(address: str) -> PodLoad | None:
+    """What the pod's ranks have to do; None when it does not answer, or has none."""
+    said = await _report(address)
+    if said is None or not said.HasField("requests"):
+        return None
+    load = said.requests
+    return PodLoad(
+        ranks=load.ranks,
+        running=load.running,
+        waiting=load.waiting,
+        waiting_tokens=load.waiting_tokens,
+        most_waiting_tokens=load.most_waiting_tokens,
+        kv_cache_used=load.kv_cache_used,
+        under_way=load.under_way,
+        idle_seconds=load.idle_seconds,
+        first_token_seconds=load.first_token_seconds if load.HasField("first_token_seconds") else None,
+    )
+
+
+async def _report(address: str) -> load_pb.LoadReport | None:
+    async with _channel(address) as channel:
+        try:
+            return await load_pb_grpc.LoadStub(channel).Report(load_pb.LoadRequest(), timeout=_REPORT_TIMEOUT_SECONDS)
+        except grpc.aio.AioRpcError:
+            return None
 
 
 async def complete(address: str, model: str, revision: str, prompt: GoldenPrompt) -> list[int]:
@@ -95,6 +121,8 @@ Prove = Callable[[str, str, str], Awaitable[Proof]]
 """Address, model and revision to a proof."""
 AskGroup = Callable[[str], Awaitable[GroupReport | None]]
 """Address to what the pod says of its group."""
+AskLoad = Callable[[str], Awaitable[PodLoad | None]]
+"""Address to what the pod has to do."""
 Complete = Callable[[str, str, str, GoldenPrompt], Awaitable[Sequence[int]]]
 """Address, model, revision and prompt to token ids; ConnectionError when there is no answer."""
 
@@ -105,6 +133,7 @@ class Probes:
 
     prove: Prove = prove
     ask_group: AskGroup = ask_group
+    ask_load: AskLoad = ask_load
     complete: Complete = complete
 
 

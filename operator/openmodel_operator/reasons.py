@@ -72,6 +72,8 @@ class Reason(StrEnum):
     ALL_EXPERTS_SERVED = "AllExpertsServed"
     NOT_SERVING = "NotServing"
     AS_ASKED = "AsAsked"
+    AUTOSCALED = "Autoscaled"
+    CONTESTED = "Contested"
     NOT_REQUESTED = "NotRequested"
     VERIFYING = "Verifying"
     VERIFIED = "Verified"

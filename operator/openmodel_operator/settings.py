@@ -26,8 +26,14 @@ class Settings:
     """Of the claims that keep fetched checkpoints; "" is the cluster's default."""
     cache_access_mode: str = "ReadWriteOnce"
     """Of these claims: with one node at a time, or ReadWriteMany."""
+    router_service: str = ""
+    """The routers' Service, in the operator's namespace; "" where there are none."""
+    scale_down_seconds: float = 300.0
+    """So long fewer groups must have been enough before the autoscaler takes one away."""
     health_port: int = 8081
     """HTTP /healthz."""
+    scaler_port: int = 9090
+    """gRPC: KEDA's external scaler."""
     metrics_port: int = 8080
     """Prometheus exposition."""
 
@@ -41,9 +47,16 @@ class Settings:
                 identity=env.get("OPENMODEL_IDENTITY", cls.identity),
                 cache_storage_class=env.get("OPENMODEL_CACHE_STORAGE_CLASS", cls.cache_storage_class),
                 cache_access_mode=env.get("OPENMODEL_CACHE_ACCESS_MODE", cls.cache_access_mode),
-                resync_seconds=float(env.get("OPENMODEL_RESYNC_SECONDS", cls.resync_seconds)),
+                router_service=env.get("OPENMODEL_ROUTER_SERVICE", cls.router_service),
+                resync_seconds=_seconds(env, "OPENMODEL_RESYNC_SECONDS", cls.resync_seconds),
+                scale_down_seconds=_seconds(env, "OPENMODEL_SCALE_DOWN_SECONDS", cls.scale_down_seconds),
             )
         except KeyError as error:
             raise SettingsError(f"environment variable {error.args[0]} is missing") from None
-        except ValueError:
-            raise SettingsError("OPENMODEL_RESYNC_SECONDS must be a number of seconds") from None
+
+
+def _seconds(env: Mapping[str, str], name: str, default: float) -> float:
+    try:
+        return float(env.get(name, default))
+    except ValueError:
+        raise SettingsError(f"{name} must be a number of seconds") from None

@@ -74,6 +74,20 @@ class VerifySpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AutoscalingSpec:
+    """Between how many groups, and what calls for more of them."""
+
+    min_replicas: int = 1
+    max_replicas: int
+    waiting_tokens_per_rank: int = 4096
+    kv_cache_utilization: float = 0.8
+    first_token_seconds: float | None = None
+    """None: it does not matter how long first tokens take."""
+    idle_seconds: int = 600
+    """Without a request, until a model that may have no groups has none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OpenModelSpec:
     """What to build."""
 
@@ -100,6 +114,10 @@ class OpenModelSpec:
     memory_bytes: int | None
     """That a pod may use; None where `resources.limits` does not say."""
     replicas: int
+    autoscaling: AutoscalingSpec | None
+    """None: somebody else writes the count, or nobody."""
+    routed_when_cold: bool
+    """Whether a router takes the calls while no pod can."""
     drain_seconds: int
     recreate: bool
     """Old groups go before new ones come, instead of after."""
@@ -150,6 +168,8 @@ def parse_spec(spec: Mapping[str, Any]) -> OpenModelSpec:
         resources=resources,
         memory_bytes=_memory(resources),
         replicas=int(spec.get("replicas", 1)),
+        autoscaling=parse_autoscaling(spec["autoscaling"]) if "autoscaling" in spec else None,
+        routed_when_cold=spec.get("access", {}).get("router") == "WhenCold" or "autoscaling" in spec,
         drain_seconds=int(rollout.get("drainSeconds", 120)),
         recreate=rollout.get("strategy") == "Recreate",
         paused=bool(rollout.get("paused", False)),
@@ -170,6 +190,20 @@ def _license(expression: str | None) -> str | None:
 
 def _verify(verify: Mapping[str, Any] | None) -> VerifySpec | None:
     return None if verify is None else VerifySpec(config_map=verify["configMap"], mode=verify.get("mode", "Exact"))
+
+
+def parse_autoscaling(told: Mapping[str, Any]) -> AutoscalingSpec:
+    """`spec.autoscaling` with defaults."""
+    targets = told.get("targets", {})
+    most, default = int(told["maxReplicas"]), AutoscalingSpec(max_replicas=1)
+    return AutoscalingSpec(
+        min_replicas=int(told.get("minReplicas", default.min_replicas)),
+        max_replicas=most,
+        waiting_tokens_per_rank=int(targets.get("waitingTokensPerRank", default.waiting_tokens_per_rank)),
+        kv_cache_utilization=float(targets.get("kvCacheUtilization", default.kv_cache_utilization)),
+        first_token_seconds=targets.get("timeToFirstTokenSeconds"),
+        idle_seconds=int(told.get("idleSeconds", default.idle_seconds)),
+    )
 
 
 def _fetch(model: Mapping[str, Any]) -> FetchSpec:
@@ -218,36 +252,3 @@ def parse_quantity(path: str, value: str | int | float) -> Decimal:
     except (ArithmeticError, KeyError):
         # 1e999999 is a number that nothing can hold.
         raise SpecError(f"{path}: {value!r} is not a quantity") from None
-
-
-def strategy(spec: OpenModelSpec) -> str:
-    """How revisions change: Auto is Surge."""
-    return "Recreate" if spec.recreate else "Surge"
-
-
-def effective_values(spec: OpenModelSpec) -> Manifest:
-    """`status.effective`: every optional field's value in force."""
-    engine = spec.engine
-    return {
-        "engine": {
-            "dtype": engine.dtype,
-            "quantization": engine.quantization,
-            "maxModelLen": engine.max_model_len or "checkpoint",
-            "maxNumSeqs": engine.max_num_seqs,
-            "maxNumBatchedTokens": engine.max_num_batched_tokens,
-            "memoryUtilization": engine.memory_utilization,
-            "prefixCaching": engine.prefix_caching,
-        },
-        "parallelism": {
-            "expert": 1 if spec.tensor else spec.ranks,
-            "ranksPerPod": spec.ranks_per_pod,
-            "tensor": spec.ranks if spec.tensor else 1,
-            "redundantExperts": spec.redundant_experts,
-        },
-        "threadsPerRank": spec.threads,
-        "replicas": spec.replicas,
-        "rollout": {"strategy": strategy(spec), "paused": spec.paused, "drainSeconds": spec.drain_seconds},
-        "suspend": spec.suspend,
-        "access": {"authentication": "None"},
-        "telemetry": {"captureContent": False},
-    }

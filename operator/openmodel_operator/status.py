@@ -15,6 +15,7 @@ from openmodel_operator.cold_start import cold_start
 from openmodel_operator.conditions import Verdict, merge_conditions, timestamp
 from openmodel_operator.desired.identity import Identity
 from openmodel_operator.desired.service import endpoint
+from openmodel_operator.effective import effective_values, strategy
 from openmodel_operator.failures import Failure, worst_failure
 from openmodel_operator.group_status import (
     CoverageVerdict,
@@ -30,7 +31,7 @@ from openmodel_operator.plan import GroupPlan
 from openmodel_operator.plan_status import PlannedVerdict, model_facts, plan_status, planned_verdict, verified_facts
 from openmodel_operator.reasons import ConditionType, Reason
 from openmodel_operator.rollout import ActionPlan, is_paused
-from openmodel_operator.spec import Manifest, OpenModelSpec, effective_values, strategy
+from openmodel_operator.spec import Manifest, OpenModelSpec
 from openmodel_operator.verification_status import verification_status, verified_verdict
 
 

@@ -244,6 +244,10 @@ class Watch:
         labels = metadata.get("labels") or {}
         if kind == names.KIND:
             self._changed((metadata["namespace"], metadata["name"]))
+        elif kind == "EndpointSlice" and labels.get(names.MODEL_LABEL) == names.SHARED:
+            # The routers are others: every model without pods sends its calls there.
+            for key in self._cache.names(names.KIND):
+                self._changed(key)
         elif labels.get(names.MODEL_LABEL):
             self._changed((metadata["namespace"], labels[names.MODEL_LABEL]))
         for key in self._waiting_for(labels[names.JOB_LABEL]) if names.JOB_LABEL in labels else ():

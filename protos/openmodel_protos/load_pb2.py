@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17openmodel/v1/load.proto\x12\x0copenmodel.v1\"\r\n\x0bLoadRequest\"\xe7\x01\n\nLoadReport\x12\r\n\x05ranks\x18\x01 \x01(\x05\x12\x14\n\x0cwanted_ranks\x18\x02 \x01(\x05\x12\r\n\x05\x65poch\x18\x03 \x01(\x03\x12\x0f\n\x07\x65xperts\x18\x04 \x01(\x05\x12\x17\n\x0fmissing_experts\x18\x05 \x01(\x05\x12\x16\n\x0esmallest_ranks\x18\x06 \x01(\x05\x12\x1d\n\x15survives_process_loss\x18\x07 \x01(\x05\x12\x19\n\x11survives_pod_loss\x18\x08 \x01(\x05\x12\x11\n\timbalance\x18\t \x01(\x01\x12\x16\n\x0elast_rebalance\x18\n \x01(\x01\x32\x45\n\x04Load\x12=\n\x06Report\x12\x19.openmodel.v1.LoadRequest\x1a\x18.openmodel.v1.LoadReportb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17openmodel/v1/load.proto\x12\x0copenmodel.v1\"\r\n\x0bLoadRequest\"\x94\x02\n\nLoadReport\x12\r\n\x05ranks\x18\x01 \x01(\x05\x12\x14\n\x0cwanted_ranks\x18\x02 \x01(\x05\x12\r\n\x05\x65poch\x18\x03 \x01(\x03\x12\x0f\n\x07\x65xperts\x18\x04 \x01(\x05\x12\x17\n\x0fmissing_experts\x18\x05 \x01(\x05\x12\x16\n\x0esmallest_ranks\x18\x06 \x01(\x05\x12\x1d\n\x15survives_process_loss\x18\x07 \x01(\x05\x12\x19\n\x11survives_pod_loss\x18\x08 \x01(\x05\x12\x11\n\timbalance\x18\t \x01(\x01\x12\x16\n\x0elast_rebalance\x18\n \x01(\x01\x12+\n\x08requests\x18\x0b \x01(\x0b\x32\x19.openmodel.v1.RequestLoad\"\xed\x01\n\x0bRequestLoad\x12\r\n\x05ranks\x18\x01 \x01(\x05\x12\x0f\n\x07running\x18\x02 \x01(\x05\x12\x0f\n\x07waiting\x18\x03 \x01(\x05\x12\x16\n\x0ewaiting_tokens\x18\x04 \x01(\x03\x12\x1b\n\x13most_waiting_tokens\x18\x05 \x01(\x03\x12\x15\n\rkv_cache_used\x18\x06 \x01(\x01\x12\x11\n\tunder_way\x18\x07 \x01(\x05\x12\x14\n\x0cidle_seconds\x18\x08 \x01(\x01\x12 \n\x13\x66irst_token_seconds\x18\t \x01(\x01H\x00\x88\x01\x01\x42\x16\n\x14_first_token_seconds2E\n\x04Load\x12=\n\x06Report\x12\x19.openmodel.v1.LoadRequest\x1a\x18.openmodel.v1.LoadReportb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,7 +34,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LOADREQUEST']._serialized_start=41
   _globals['_LOADREQUEST']._serialized_end=54
   _globals['_LOADREPORT']._serialized_start=57
-  _globals['_LOADREPORT']._serialized_end=288
-  _globals['_LOAD']._serialized_start=290
-  _globals['_LOAD']._serialized_end=359
+  _globals['_LOADREPORT']._serialized_end=333
+  _globals['_REQUESTLOAD']._serialized_start=336
+  _globals['_REQUESTLOAD']._serialized_end=573
+  _globals['_LOAD']._serialized_start=575
+  _globals['_LOAD']._serialized_end=644
 # @@protoc_insertion_point(module_scope)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -25,28 +26,52 @@ def test_it_renders_what_the_operator_needs(cluster: Kubectl) -> None:
     documents = render(cluster, *IMAGES)
     assert Counter(document["kind"] for document in documents) == {
         "CustomResourceDefinition": 1,
-        "ServiceAccount": 1,
-        "ClusterRole": 3,
-        "ClusterRoleBinding": 1,
+        "ServiceAccount": 2,
+        "ClusterRole": 4,
+        "ClusterRoleBinding": 2,
         "Role": 1,
         "RoleBinding": 1,
-        "Deployment": 1,
-        "PodDisruptionBudget": 1,
-        "NetworkPolicy": 1,
+        "Deployment": 2,
+        "Service": 2,
+        "PodDisruptionBudget": 2,
+        "NetworkPolicy": 2,
     }
     assert not [
         item for item in render(cluster, *IMAGES, "--set", "crds.install=false") if "Definition" in item["kind"]
     ]
 
 
-def test_the_operators_pod_is_restricted(cluster: Kubectl) -> None:
-    deployment = next(item for item in render(cluster, *IMAGES) if item["kind"] == "Deployment")
+def test_all_of_the_router_is_left_out_where_it_is_not_wanted(cluster: Kubectl) -> None:
+    documents = render(cluster, *IMAGES, "--set", "router.enabled=false")
+    assert not [item for item in documents if item["metadata"]["name"].endswith("-router")]
+    (operator,) = [item for item in documents if item["kind"] == "Deployment"]
+    (container,) = operator["spec"]["template"]["spec"]["containers"]
+    assert "OPENMODEL_ROUTER_SERVICE" not in {item["name"] for item in container["env"]}
+
+
+def test_every_value_is_described() -> None:
+    def undescribed(schema: dict[str, Any], path: str) -> list[str]:
+        own = [] if "description" in schema else [path]
+        below = [undescribed(field, f"{path}.{name}") for name, field in schema.get("properties", {}).items()]
+        return [*own, *(item for items in below for item in items)]
+
+    schema = json.loads((Path(CHART) / "values.schema.json").read_text())
+    values = yaml.safe_load((Path(CHART) / "values.yaml").read_text())
+    assert undescribed(schema, "") == [""]
+    assert set(values) <= set(schema["properties"])
+
+
+@pytest.mark.parametrize("name", ["operator", "router"])
+def test_pods_are_restricted(cluster: Kubectl, name: str) -> None:
+    deployments = [item for item in render(cluster, *IMAGES) if item["kind"] == "Deployment"]
+    (deployment,) = [item for item in deployments if item["metadata"]["name"] == f"release-{name}"]
     pod = deployment["spec"]["template"]["spec"]
     assert pod["securityContext"]["runAsNonRoot"]
     assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
     (container,) = pod["containers"]
     assert container["image"] == "r.example/o:1"
-    assert {"name": "OPENMODEL_RUNTIME_IMAGE", "value": "r.example/r:1"} in container["env"]
+    env = {item["name"]: item.get("value") for item in container["env"]}
+    assert name == "router" or env["OPENMODEL_RUNTIME_IMAGE"] == "r.example/r:1"
     assert container["securityContext"] == {
         "allowPrivilegeEscalation": False,
         "readOnlyRootFilesystem": True,

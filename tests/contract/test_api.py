@@ -37,6 +37,12 @@ BUILT = {
     "resources.requests",
     "resources.limits",
     "replicas",
+    "autoscaling.minReplicas",
+    "autoscaling.maxReplicas",
+    "autoscaling.idleSeconds",
+    "autoscaling.targets.waitingTokensPerRank",
+    "autoscaling.targets.kvCacheUtilization",
+    "autoscaling.targets.timeToFirstTokenSeconds",
     "rollout.drainSeconds",
     "rollout.strategy",
     "rollout.paused",
@@ -98,7 +104,7 @@ def test_the_operator_may_do_what_it_does_and_no_more() -> None:
     """Every kind that kube.py knows stands in the chart's role, and the role names no Secrets and no wildcard."""
     from openmodel_operator.kube import PLURALS
 
-    rules = (ROOT / "charts/openmodel/templates/rbac.yaml").read_text()
+    rules = (ROOT / "charts/openmodel/templates/operator/rbac.yaml").read_text()
     roles = [document for document in rules.split("---") if "Role\n" in document and "-operator" in document]
     operator_role = "".join(roles)
     for plural in PLURALS.values():

@@ -75,7 +75,7 @@ class Operator:
 def operator(cluster: Kubectl) -> Operator:
     """Installs the operator as a user would."""
     cluster.program(str(ROOT / "hack/models/push"))
-    cluster.program(str(ROOT / "hack/install"), "--set", "resyncSeconds=5")
+    cluster.program(str(ROOT / "hack/install"), "--set", "resyncSeconds=5", "--set", "autoscaling.scaleDownSeconds=10")
     return Operator(cluster)
 
 

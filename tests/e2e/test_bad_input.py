@@ -87,11 +87,11 @@ def test_a_volume_that_can_not_be_mounted_is_told_in_the_kubelets_words(
 
 
 def test_a_field_that_is_not_built_is_refused_by_name(operator: Operator, namespace: str, tiny_source: str) -> None:
-    spec = {"autoscaling": {"minReplicas": 0, "maxReplicas": 2}}
+    spec = {"access": {"tokensPerMinute": 2}}
     operator.kubectl.apply(operator.model(namespace, "early", tiny_source, **spec))
     model = operator.wait_for(namespace, "early", "Planned", "False", "UnsupportedField")
     assert condition(model, "Stalled")[:2] == ("True", "UnsupportedField")
-    assert "spec.autoscaling" in condition(model, "Planned")[2]
+    assert "spec.access.tokensPerMinute" in condition(model, "Planned")[2]
     assert operator.pods(namespace, "early") == []
 
 

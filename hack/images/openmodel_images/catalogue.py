@@ -20,6 +20,7 @@ from openmodel_images.manifest import ImageSettings
 PROGRAMS: dict[str, tuple[str, ...]] = {
     "operator": (
         "operator/openmodel_operator",
+        "operator/openmodel_router",
         "protos/openmodel_protos",
     ),
     "runtime": (

@@ -74,6 +74,11 @@ class Scheduler:
         return len(self._waiting)
 
     @property
+    def waiting_tokens(self) -> int:
+        """Known tokens of those not admitted."""
+        return sum(len(sequence.tokens) for sequence in self._waiting)
+
+    @property
     def free_tokens(self) -> int:
         """Tokens of cache that no admitted sequence holds."""
         return self._pool.num_free * self._limits.block_tokens

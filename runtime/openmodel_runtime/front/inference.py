@@ -12,6 +12,7 @@ from contextlib import aclosing
 
 from openmodel_protos import grpc_service_pb2 as pb
 from openmodel_runtime.errors import InternalError, InvalidRequest, NotFound, RequestError, Unavailable
+from openmodel_runtime.front.activity import Activity
 from openmodel_runtime.front.generation import Generator
 from openmodel_runtime.front.parse import parse_request
 from openmodel_runtime.front.respond import Responder
@@ -25,11 +26,14 @@ DRAINING = "the server is shutting down and takes no new requests: send it again
 class Inference:
     """Answers requests for one model."""
 
-    def __init__(self, name: str, version: str, generator: Generator, statistics: Statistics) -> None:
+    def __init__(
+        self, name: str, version: str, generator: Generator, statistics: Statistics, activity: Activity
+    ) -> None:
         self._name = name
         self._version = version
         self._generator = generator
         self._statistics = statistics
+        self._activity = activity
         self.draining = False
         """True once the server stops: it takes no new request."""
 
@@ -59,11 +63,12 @@ class Inference:
                 raise InvalidRequest("stream = true needs ModelStreamInfer; ModelInfer answers the whole completion")
             token_text = self._generator.text.token_text
             responder = Responder(request, self._name, self._version, parsed, token_text, streaming=streaming)
-            async with aclosing(self._generator.generate(parsed, timer)) as news:
-                async for pieces in news:
-                    if all([piece.finish_reason for piece in pieces]):
-                        outcome = None
-                    yield responder.response(pieces, timer.input_tokens)
+            with self._activity.request():
+                async with aclosing(self._generator.generate(parsed, timer)) as news:
+                    async for pieces in news:
+                        if all([piece.finish_reason for piece in pieces]):
+                            outcome = None
+                        yield responder.response(pieces, timer.input_tokens)
         except RequestError as error:
             outcome = error.code
             raise

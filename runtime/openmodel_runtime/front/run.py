@@ -12,6 +12,7 @@ from contextlib import suppress
 
 from openmodel_runtime.checkpoint.model_card import card_license
 from openmodel_runtime.config import EngineConfig, GroupConfig, ServerConfig
+from openmodel_runtime.front.activity import Activity
 from openmodel_runtime.front.generation import Generator
 from openmodel_runtime.front.health import Health
 from openmodel_runtime.front.inference import Inference
@@ -37,9 +38,10 @@ async def serve(server: ServerConfig, engine: EngineConfig, group: GroupConfig) 
     health = Health(("", SERVICE, server.model_name))
     peers = PeerStreams(group, server.model_version) if group.peers else NoPeers()
     rank = RankSupervisor(server.model_path, engine, group, peers, on_ready=health.set_ready, metrics=metrics)
-    statistics = Statistics(sink=metrics)
+    activity = Activity()
+    statistics = Statistics(sinks=(metrics, activity))
     generator = Generator(server.model_path, rank, server.max_waiting_requests)
-    inference = Inference(server.model_name, server.model_version, generator, statistics)
+    inference = Inference(server.model_name, server.model_version, generator, statistics, activity)
     servicer = InferenceServicer(
         name=server.model_name,
         version=server.model_version,
@@ -49,7 +51,7 @@ async def serve(server: ServerConfig, engine: EngineConfig, group: GroupConfig) 
         rank=rank,
     )
     exposition = metrics.serve(server.host.strip("[]"), server.metrics_port)
-    front = Front(server, servicer, LoadServicer(rank), health)
+    front = Front(server, servicer, LoadServicer(rank, activity), health)
     await front.start()
     _log.info("listening on port %d; loading %s", front.port, server.model_path)
     running = asyncio.create_task(rank.run())

@@ -7,7 +7,7 @@ The clock is an argument. Durations are nanoseconds, as the protocol has them.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -70,7 +70,7 @@ class _Duration:
 class Statistics:
     """What happened since the server started."""
 
-    sink: RequestSink
+    sinks: Sequence[RequestSink]
     wall_clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000
     last_inference_ms: int = 0
     responses: int = 0
@@ -93,16 +93,16 @@ class Statistics:
             self._first.add(timer.first_token - timer.queued)
             self._rest.add(end - timer.first_token)
         first = None if timer.first_token is None else timer.first_token - timer.received
-        self.sink.request_ended(
-            EndedRequest(
-                operation=timer.operation,
-                duration_seconds=duration / 1e9,
-                first_token_seconds=None if first is None else first / 1e9,
-                input_tokens=timer.input_tokens,
-                output_tokens=timer.output_tokens,
-                error=error,
-            )
+        ended = EndedRequest(
+            operation=timer.operation,
+            duration_seconds=duration / 1e9,
+            first_token_seconds=None if first is None else first / 1e9,
+            input_tokens=timer.input_tokens,
+            output_tokens=timer.output_tokens,
+            error=error,
         )
+        for sink in self.sinks:
+            sink.request_ended(ended)
 
     def to_proto(self, name: str, version: str) -> pb.ModelStatistics:
         """The protocol's form. `queue` is the wait for the first token: waiting and prefill are one phase here."""

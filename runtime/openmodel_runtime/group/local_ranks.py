@@ -10,6 +10,7 @@ from msgspec import structs
 
 from openmodel_runtime.group.group_client import GroupClient
 from openmodel_runtime.group.local_rank import LocalRank, RankMetrics, idle_step
+from openmodel_runtime.group.report import QueueReport
 from openmodel_runtime.rank.messages import StepDone
 
 _log = logging.getLogger(__name__)
@@ -75,6 +76,21 @@ class LocalRanks:
         member.stepped_at = now if step.running else None
         member.last = step
         self._tell_metrics(step)
+
+    def queue(self) -> QueueReport:
+        """What they have to do."""
+        # Those that follow have what the first has.
+        leading = [member for member in self._members if not member.place]
+        return QueueReport(
+            ranks=sum(member.takes_requests for member in leading),
+            running=sum(member.last.running for member in leading),
+            waiting=sum(member.last.waiting for member in leading),
+            waiting_tokens=sum(member.last.waiting_tokens for member in leading),
+            most_waiting_tokens=max((member.last.waiting_tokens for member in leading), default=0),
+            kv_cache_used=max(
+                (1 - member.last.free_tokens / member.loaded.kv_cache_tokens for member in leading), default=0.0
+            ),
+        )
 
     def _tell_ready(self) -> None:
         # A pod whose ranks follow those of another is ready as well.

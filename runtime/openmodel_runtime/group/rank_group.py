@@ -19,7 +19,7 @@ from openmodel_runtime.group.local_ranks import LocalRanks
 from openmodel_runtime.group.pauses import pauses
 from openmodel_runtime.group.peers import Peers
 from openmodel_runtime.group.regrouping import Regrouping
-from openmodel_runtime.group.report import GroupReport
+from openmodel_runtime.group.report import GroupReport, QueueReport
 from openmodel_runtime.group.starting import DiedLoading, RankStartError, start_ranks
 from openmodel_runtime.group.state import PodState
 from openmodel_runtime.rank.client import RankClient
@@ -127,6 +127,10 @@ class RankGroup:
     def may_end(self) -> bool:
         """See `Regrouping`."""
         return self._regrouping.may_end
+
+    def queue(self) -> QueueReport:
+        """What the ranks have to do."""
+        return self._ranks.queue()
 
     def report(self) -> GroupReport:
         """See `Regrouping`."""

@@ -19,6 +19,24 @@ class LayerLoad:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class QueueReport:
+    """What the ranks of a pod have to do."""
+
+    ranks: int
+    """That take requests."""
+    running: int
+    """Completions that are admitted, of all of them."""
+    waiting: int
+    """Completions that are not."""
+    waiting_tokens: int
+    """Known tokens of those."""
+    most_waiting_tokens: int
+    """Of the rank that has most of them."""
+    kv_cache_used: float
+    """Of the rank whose cache is fullest: what admitted sequences hold, 0 to 1."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GroupReport:
     """One group, as one of its pods sees it."""
 

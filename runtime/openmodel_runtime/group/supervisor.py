@@ -22,7 +22,7 @@ from openmodel_runtime.group.local_rank import RankMetrics, idle_step
 from openmodel_runtime.group.pauses import pauses
 from openmodel_runtime.group.peers import Peers
 from openmodel_runtime.group.rank_group import RankGroup
-from openmodel_runtime.group.report import GroupReport
+from openmodel_runtime.group.report import GroupReport, QueueReport
 from openmodel_runtime.group.state import PodState
 from openmodel_runtime.rank.messages import Loaded
 
@@ -76,6 +76,10 @@ class RankSupervisor:
     def report(self) -> GroupReport | None:
         """The group as this pod sees it; None while it has no rank."""
         return None if self._group is None else self._group.report()
+
+    def queue(self) -> QueueReport | None:
+        """What the ranks have to do; None while there is none."""
+        return None if self._group is None else self._group.queue()
 
     async def run(self) -> None:
         """Starts the ranks again and again; ends only by cancellation, RankStartError or RankKeepsDying."""

@@ -170,6 +170,8 @@ class StepDone(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     failed: list[RequestFailed] = []
     running: int
     waiting: int
+    waiting_tokens: int = 0
+    """Known tokens of those that wait: what has to be computed before they get their first."""
     free_tokens: int
 
 

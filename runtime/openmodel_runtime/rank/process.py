@@ -145,6 +145,7 @@ class _Reports:
             failed=failed,
             running=scheduler.num_running,
             waiting=scheduler.num_waiting,
+            waiting_tokens=scheduler.waiting_tokens,
             free_tokens=scheduler.free_tokens,
         )
         if step != self._told:

@@ -30,12 +30,12 @@ def test_a_small_spec_is_admitted() -> None:
         ({"parallelism": {"tensor": 2, "redundantExperts": 1}}, "spec.parallelism.redundantExperts"),
         ({"accelerator": {"resourceName": "nvidia.com/gpu"}}, "spec.accelerator"),
         ({"engine": {"quantization": "fp8"}}, "spec.engine.quantization"),
-        ({"autoscaling": {"maxReplicas": 2}}, "spec.autoscaling"),
+        ({"access": {"tls": {"secretName": "x"}}}, "spec.access.tls"),
         (
             {"rollout": {"strategy": "Recreate", "verify": {"configMap": "x", "mode": "Exact"}}},
             "spec.rollout.verify.mode",
         ),
-        ({"access": {"router": "WhenCold"}}, "spec.access.router"),
+        ({"access": {"router": "Always"}}, "spec.access.router"),
         ({"telemetry": {"captureContent": True}}, "spec.telemetry.captureContent"),
         ({"model": {**MODEL, "digest": "sha256:" + "0" * 64}}, "spec.model.digest"),
         ({"model": {"source": "s3://bucket/name"}}, "spec.model.source"),
@@ -46,4 +46,4 @@ def test_what_is_not_built_is_refused_by_name(fields: dict[str, Any], path: str)
 
 
 def test_all_refused_fields_are_named_at_once() -> None:
-    assert len(refused(autoscaling={"maxReplicas": 2}, accelerator={"resourceName": "x"})) == 2
+    assert len(refused(access={"tokensPerMinute": 2}, accelerator={"resourceName": "x"})) == 2

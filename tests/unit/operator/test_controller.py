@@ -75,7 +75,7 @@ async def test_a_foreign_object_of_a_childs_name_is_left_alone(kind: str) -> Non
 
 
 async def test_a_refused_field_builds_nothing() -> None:
-    kube = DictionaryKube(autoscaling={"maxReplicas": 2})
+    kube = DictionaryKube(access={"tokensPerMinute": 2})
     await controller(kube, Prover()).reconcile(KEY)
     assert kube.ready() == ("False", "UnsupportedField")
     assert kube.objects == {}

@@ -5,8 +5,9 @@ import re
 import pytest
 
 from factories import a_spec
+from openmodel_operator.effective import effective_values
 from openmodel_operator.plan import plan_group
-from openmodel_operator.spec import SpecError, effective_values, parse_quantity, parse_spec
+from openmodel_operator.spec import SpecError, parse_quantity, parse_spec
 
 
 @pytest.mark.parametrize(
@@ -63,7 +64,16 @@ def test_effective_values_name_every_default() -> None:
         "memoryUtilization": 0.9,
         "prefixCaching": True,
     }
+    assert "autoscaling" not in values
     assert effective_values(a_spec(engine={"maxModelLen": 5}))["engine"]["maxModelLen"] == 5
+    scaled = effective_values(a_spec(autoscaling={"maxReplicas": 3}))
+    assert scaled["autoscaling"] == {
+        "minReplicas": 1,
+        "maxReplicas": 3,
+        "targets": {"waitingTokensPerRank": 4096, "kvCacheUtilization": 0.8},
+        "idleSeconds": 600,
+    }
+    assert scaled["access"]["router"] == "WhenCold"
 
 
 @pytest.mark.parametrize(
