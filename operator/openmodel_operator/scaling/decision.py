@@ -15,19 +15,21 @@ from openmodel_operator.spec import AutoscalingSpec
 
 # Experts that are loaded less evenly than this are moved before a group is added.
 _UNEVEN = 1.3
+# As an HPA's default has it.
+_STEP = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tempo:
     """How fast the count may change; seconds."""
 
-    up: float = 10.0
+    up: float = 4.0
     """So long more groups must have been called for."""
     up_pause: float = 15.0
-    """Between two steps up, each of which at most doubles the count."""
+    """Between two steps up, each to at most twice the count, or four groups more."""
     down: float = 300.0
     """So long fewer must have been enough."""
-    down_pause: float = 60.0
+    down_pause: float = 15.0
     """Between two steps down, each of which at most halves the count."""
     rebalance: float = 60.0
     """So long moving experts is waited for."""
@@ -145,7 +147,7 @@ def _up(demand: Demand, called: Decision, memory: Memory, now: float, tempo: Tem
     lasting = min(count for at, count in memory.wanted if at >= now - tempo.up)
     if now - memory.since < tempo.up or lasting <= demand.replicas or now - memory.up < tempo.up_pause:
         return Decision(demand.replicas, called.reason), memory
-    return Decision(min(lasting, 2 * demand.replicas), called.reason), replace(memory, up=now)
+    return Decision(min(lasting, max(2 * demand.replicas, demand.replicas + _STEP)), called.reason), replace(memory, up=now)
 
 
 def _down(demand: Demand, called: Decision, memory: Memory, now: float, tempo: Tempo) -> tuple[Decision, Memory]:

@@ -12,6 +12,8 @@ from openmodel_operator.spec import AutoscalingSpec
 _FULL = 0.9
 # A target that is met but for so much is met.
 _TOLERANCE = 0.1
+# What tells that there is too much to do, but not how much, calls for at most so many times the groups.
+_MOST = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,7 @@ def pressure(spec: AutoscalingSpec, load: ModelLoad, max_num_seqs: int) -> Press
     sequences = load.running + load.waiting
     found = [
         Pressure(
-            waiting / spec.waiting_tokens_per_rank,
+            min(waiting / spec.waiting_tokens_per_rank, _MOST),
             f"{waiting:.0f} tokens of prompts wait at each rank (target {spec.waiting_tokens_per_rank}; "
             f"{load.most_waiting_tokens} at the busiest)",
         ),
@@ -48,10 +50,11 @@ def pressure(spec: AutoscalingSpec, load: ModelLoad, max_num_seqs: int) -> Press
             f"{sequences} completions are under way, and {load.ranks * max_num_seqs} can be at once",
         ),
     ]
-    if spec.first_token_seconds is not None and load.first_token_seconds is not None:
+    # What first tokens took is known late: when nobody waits any more, another group would change nothing.
+    if spec.first_token_seconds is not None and load.first_token_seconds is not None and load.waiting:
         found.append(
             Pressure(
-                load.first_token_seconds / spec.first_token_seconds,
+                min(load.first_token_seconds / spec.first_token_seconds, _MOST),
                 f"first tokens take {load.first_token_seconds:.2f} s (target {spec.first_token_seconds:g} s)",
             )
         )

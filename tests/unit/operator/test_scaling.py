@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -57,11 +58,12 @@ class Model:
 @pytest.mark.parametrize(
     ("load", "count", "word"),
     [
-        ({"waiting": 2, "waiting_tokens": 3 * 4096}, 3, "tokens of prompts wait"),
+        ({"waiting": 2, "waiting_tokens": 9 * 4096}, 2, "tokens of prompts wait"),
         ({"kv_cache_used": 0.9}, 2, "of the cache is held"),
         ({"kv_cache_used": 0.85}, 1, "of the cache is held"),
         ({"running": 8, "waiting": 8}, 3, "completions are under way"),
-        ({"running": 1, "first_token_seconds": 3.0}, 2, "first tokens take 3.00 s"),
+        ({"running": 1, "waiting": 1, "first_token_seconds": 60.0}, 2, "first tokens take 60.00 s"),
+        ({"running": 1, "first_token_seconds": 60.0}, 1, "completions are under way"),
         ({"idle_seconds": 61.0, "under_way": 0}, 0, "no request for 60 s"),
         ({"idle_seconds": 61.0, "under_way": 1}, 1, "first tokens"),
         ({"idle_seconds": 59.0, "under_way": 0}, 1, ""),
@@ -88,19 +90,17 @@ def test_a_call_wakes_a_model_at_once_and_nothing_else_does() -> None:
 
 
 def test_a_burst_is_met_within_the_steps_and_given_back_slowly() -> None:
-    model = Model(a_demand())
-    model.run(120, lambda now, count: {"waiting": 9, "waiting_tokens": 8 * 4096 // count, "running": 4})
-    first = model.counts.index(2)
-    assert (first - 0) * LOOK >= TEMPO.up
-    assert model.counts[-1] == 8
-    # Each step at most doubles.
-    assert all(after <= 2 * before for before, after in zip(model.counts, model.counts[1:], strict=False))
+    spec = replace(SPEC, max_replicas=16)
+    model = Model(a_demand(), spec)
+    model.run(120, lambda now, count: {"waiting": 200 // count, "running": 8})
+    # Seen twice, then four more, then twice as many.
+    assert [count for before, count in pairwise(model.counts) if count != before] == [5, 10, 16]
+    assert model.counts[0] == 1
     quiet = len(model.counts)
-    model.run(200, lambda now, count: {"running": 1})
-    assert set(model.counts[quiet:]) == {8}
-    model.run(700, lambda now, count: {"running": 1})
-    downs = [count for before, count in zip(model.counts, model.counts[1:], strict=False) if count < before]
-    assert downs == [4, 2, 1]
+    model.run(TEMPO.down - LOOK, lambda now, count: {"under_way": 1})
+    assert set(model.counts[quiet:]) == {16}
+    model.run(300, lambda now, count: {"under_way": 1})
+    assert [count for before, count in pairwise(model.counts) if count < before] == [8, 4, 2, 1]
 
 
 def test_a_short_window_down_does_not_keep_from_going_up() -> None:
@@ -112,7 +112,7 @@ def test_a_short_window_down_does_not_keep_from_going_up() -> None:
 def test_noise_around_a_target_changes_nothing_twice() -> None:
     model = Model(a_demand())
     model.run(3600, lambda now, count: {"running": 3, "kv_cache_used": (0.95 if now % 8 else 0.5) / count})
-    changes = [after for before, after in zip(model.counts, model.counts[1:], strict=False) if after != before]
+    changes = [after for before, after in pairwise(model.counts) if after != before]
     assert changes in ([], [2])
 
 
