@@ -15,7 +15,7 @@ from openmodel_operator.golden_prompts import GoldenPrompt
 from openmodel_operator.group_report import GroupReport
 from openmodel_operator.kube import Kube, KubeError
 from openmodel_operator.object_cache import ObjectCache
-from openmodel_operator.observed import Proof
+from openmodel_operator.observed import Proof, is_ready
 from openmodel_operator.observer import Observer
 from openmodel_operator.probe import AskGroup, AskLoad, Complete, Probes
 from openmodel_operator.scaling.autoscaler import Autoscaler
@@ -53,7 +53,23 @@ class DictionaryKube:
 
     def labelled(self, kind: str, labels: Mapping[str, str]) -> list[Manifest]:
         found = self.pods if kind == "Pod" else [item for (known, _), item in self.objects.items() if known == kind]
+        if kind == "EndpointSlice":
+            found = [*found, *self._made_slices()]
         return [item for item in found if labels.items() <= item["metadata"].get("labels", {}).items()]
+
+    def _made_slices(self) -> list[Manifest]:
+        """Those that Kubernetes makes of the model's Service."""
+        service = self.objects.get(("Service", IDENTITY.name))
+        if service is None:
+            return []
+        selector = service.get("spec", {}).get("selector", {"nobody": ""})
+        found = [pod for pod in self.pods if selector.items() <= pod["metadata"].get("labels", {}).items()]
+        labels = {names.MODEL_LABEL: IDENTITY.name, names.SERVICE_LABEL: IDENTITY.name}
+        endpoints = [
+            {"addresses": ["10.0.0.1"], "conditions": {"ready": is_ready(pod)}, "targetRef": pod["metadata"]}
+            for pod in found
+        ]
+        return [{"metadata": {"name": "made", "labels": labels}, "endpoints": endpoints}]
 
     async def apply(self, manifest: Manifest, manager: str = "") -> Manifest:
         if self.refusal is not None:
@@ -103,7 +119,8 @@ class DictionaryKube:
     def run_pod(self, **more: Any) -> Manifest:
         """A ready pod of the StatefulSet that is there."""
         (made,) = [item for (kind, _), item in self.objects.items() if kind == "StatefulSet"]
-        pod = a_pod(made["metadata"]["labels"]["openmodel.dev/revision"], **more)
+        given = {"name": f"{made['metadata']['name']}-0", **more}
+        pod = a_pod(made["metadata"]["labels"]["openmodel.dev/revision"], **given)
         pod["metadata"]["ownerReferences"] = [{"uid": made["metadata"]["uid"]}]
         self.pods = [pod]
         return pod
@@ -159,7 +176,7 @@ class SeenCluster(Cluster):
     def model(self, namespace: str, name: str) -> Manifest | None:
         return self._double.model
 
-    def routers(self) -> list[str]:
+    def routers(self, *, ready: bool) -> list[str]:
         return self._double.routers
 
     def all(self, kind: str) -> Iterator[Manifest]:

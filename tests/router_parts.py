@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -14,7 +15,7 @@ import grpc
 from openmodel_protos import grpc_service_pb2 as pb
 from openmodel_protos import grpc_service_pb2_grpc as pb_grpc
 from openmodel_router.main import Router
-from openmodel_router.routes import Routes
+from openmodel_router.routes import PORTS, Routes
 from openmodel_router.settings import Settings
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -22,10 +23,15 @@ HOST = "127.0.0.1"
 
 
 def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.socket() as listener:
-        listener.bind((HOST, 0))
-        return int(listener.getsockname()[1])
+    """A port that a model may have, and that was free a moment ago."""
+    while True:
+        with socket.socket() as listener:
+            port = random.randrange(PORTS.start, PORTS.stop)
+            try:
+                listener.bind((HOST, port))
+            except OSError:
+                continue
+            return port
 
 
 def a_slice(

@@ -43,8 +43,6 @@ _LIMITS = (
     _Limit("access.router", ("WhenCold",), "is not supported yet: use WhenCold or leave it out"),
     _Limit("access.tokensPerMinute", (), _LATER),
     _Limit("access.parentRefs", (), _LATER),
-    _Limit("telemetry.otlpEndpoint", (), _LATER),
-    _Limit("telemetry.sampleRatio", (), _LATER),
     _Limit("telemetry.captureContent", (False,), "is not supported yet: use false"),
 )
 

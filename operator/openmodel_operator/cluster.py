@@ -98,17 +98,19 @@ class Cluster:
         """Whether routers are installed, whether they run or not."""
         return bool(self._router[1])
 
-    def routers(self) -> list[str]:
-        """Addresses of the routers that take calls."""
+    def routers(self, *, ready: bool) -> list[str]:
+        """Addresses of the routers: that take calls, or of all, also of those that only finish what they have."""
         namespace, service = self._router
         slices = self._cache.labelled("EndpointSlice", namespace, names.MODEL_LABEL, names.SHARED)
         return sorted(
-            address
-            for item in slices
-            if item["metadata"]["labels"].get(names.SERVICE_LABEL) == service
-            for endpoint in item.get("endpoints") or []
-            if endpoint.get("conditions", {}).get("ready") is not False
-            for address in endpoint["addresses"]
+            {
+                address
+                for item in slices
+                if item["metadata"]["labels"].get(names.SERVICE_LABEL) == service
+                for endpoint in item.get("endpoints") or []
+                if not ready or endpoint.get("conditions", {}).get("ready") is not False
+                for address in endpoint["addresses"]
+            }
         )
 
     def job_pods(self, namespace: str, job: str) -> list[Manifest]:

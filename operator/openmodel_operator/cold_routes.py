@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence, Set
 from dataclasses import replace
 
 from openmodel_operator import names
-from openmodel_operator.cluster import Cluster
+from openmodel_operator.cluster import Cluster, NameTaken
 from openmodel_operator.desired.identity import Identity, owned_by
-from openmodel_operator.desired.router_slice import port_of, router_slice
-from openmodel_operator.observed import Observed, is_ready
+from openmodel_operator.desired.router_slice import port_of, router_slice, slice_name
+from openmodel_operator.observed import Observed
 from openmodel_operator.rollout import ActionPlan
 from openmodel_operator.router_ports import RouterPorts
 from openmodel_operator.spec import Manifest, OpenModelSpec
@@ -33,24 +34,54 @@ class ColdRoutes:
         """Another operator may have given ports meanwhile."""
         self._ports, self._learned = RouterPorts(), False
 
+    async def keep(self, identity: Identity, spec: OpenModelSpec | None, observed: Observed) -> None:
+        """The way of calls as things are, whatever a step will come to; without a spec, the way that there is."""
+        live = self._live(identity)
+        routed = live is not None if spec is None else self._is_routed(spec)
+        answers = live is not None and live["metadata"].get("annotations", {}).get(names.ANSWERS_ANNOTATION) == "true"
+        if routed and (route := self._route(identity, observed, live, frozenset(), answers=answers)):
+            try:
+                await self._cluster.apply(route)
+            except NameTaken as error:
+                # The step says so too, when it comes to it.
+                _log.warning("%s", error)
+
     def with_route(
         self, actions: ActionPlan, identity: Identity, spec: OpenModelSpec, observed: Observed
     ) -> ActionPlan:
         """The step, and before anything ends the way of the calls that would find no pod."""
-        key = (identity.namespace, identity.name)
-        there = [item for item in self._cluster.children(_KIND, *key) if owned_by(item, identity.uid)]
-        if spec.suspend or not spec.routed_when_cold or not self._cluster.has_routers:
+        live = self._live(identity)
+        if not self._is_routed(spec):
             # Calls fail at once, as nothing would wake for them.
-            self._ports.forget(key)
-            return replace(actions, delete=[*actions.delete, *there])
+            self._ports.forget((identity.namespace, identity.name))
+            return actions if live is None else replace(actions, delete=[*actions.delete, live])
+        ends = frozenset(item["metadata"]["name"] for item in actions.delete if item["kind"] == "StatefulSet")
+        answers = actions.serving == actions.revision
+        route = self._route(identity, observed, live, ends, answers=answers)
+        return actions if route is None else replace(actions, apply=[*actions.apply, route])
+
+    def _is_routed(self, spec: OpenModelSpec) -> bool:
+        return spec.routed_when_cold and not spec.suspend and self._cluster.has_routers
+
+    def _live(self, identity: Identity) -> Manifest | None:
+        """The model's slice at the routers, if there is one."""
+        slices = self._cluster.children(_KIND, identity.namespace, identity.name)
+        return next((item for item in slices if owned_by(item, identity.uid)), None)
+
+    def _route(
+        self, identity: Identity, observed: Observed, live: Manifest | None, ends: Set[str], *, answers: bool
+    ) -> Manifest | None:
+        key = (identity.namespace, identity.name)
         self._learn()
         port = self._ports.give(key)
         if port is None:
             _log.error("%s/%s: no port is left at the routers: calls fail while it is cold", *key)
-            return actions
-        routers = self._cluster.routers() if is_cold(actions, observed) else []
-        answers = actions.serving == actions.revision
-        return replace(actions, apply=[*actions.apply, router_slice(identity, port, routers, answers=answers)])
+            return None
+        slices = self._cluster.children(_KIND, *key)
+        routers = self._cluster.routers(ready=True) if is_cold(identity, slices, ends) else []
+        families = (observed.service or {}).get("spec", {}).get("ipFamilies", ["IPv4"])
+        family = families[0] if live is None else live["addressType"]
+        return router_slice(identity, port, routers, family, answers=answers)
 
     def _learn(self) -> None:
         """What is known of all, before the first is given a port."""
@@ -58,21 +89,32 @@ class ColdRoutes:
             return
         self._learned = True
         self._ports.learn(
-            ((item["metadata"]["namespace"], _model(item)), port)
+            ((item["metadata"]["namespace"], model), port)
             for item in self._cluster.all(_KIND)
-            if item["metadata"].get("ownerReferences") and _model(item) and (port := port_of(item)) is not None
+            if (model := _routed_model(item)) and (port := port_of(item)) is not None
         )
 
 
 _KIND = "EndpointSlice"
 
 
-def is_cold(actions: ActionPlan, observed: Observed) -> bool:
-    """Whether no pod will take calls after a step."""
-    ends = {item["metadata"]["name"] for item in actions.delete if item["kind"] == "StatefulSet"}
-    makers = {item["metadata"]["uid"] for item in observed.stateful_sets if item["metadata"]["name"] not in ends}
-    return not any(is_ready(pod) and owned_by(pod, *makers) for pod in observed.pods_of(actions.serving))
+def is_cold(identity: Identity, slices: Sequence[Manifest], ends: Set[str]) -> bool:
+    """Whether the model's Service leads to no pod, but for those of StatefulSets that are about to end."""
+    return not any(
+        endpoint.get("conditions", {}).get("ready")
+        and endpoint.get("targetRef", {}).get("name", "").rpartition("-")[0] not in ends
+        for item in slices
+        if item["metadata"]["labels"].get(names.SERVICE_LABEL) == identity.name
+        and item["metadata"]["labels"].get(names.SLICE_MAKER_LABEL) != names.COMPONENT
+        for endpoint in item.get("endpoints") or []
+    )
 
 
-def _model(item: Manifest) -> str:
-    return str((item["metadata"].get("labels") or {}).get(names.MODEL_LABEL, ""))
+def _routed_model(item: Manifest) -> str:
+    """The model whose slice at the routers it is; "" for another slice, which anybody may make."""
+    metadata = item["metadata"]
+    labels = metadata.get("labels") or {}
+    model = str(labels.get(names.MODEL_LABEL, ""))
+    owners = {(owner["kind"], owner["name"]) for owner in metadata.get("ownerReferences", [])}
+    ours = labels.get(names.SLICE_MAKER_LABEL) == names.COMPONENT and metadata["name"] == slice_name(model)
+    return model if ours and (names.KIND, model) in owners else ""

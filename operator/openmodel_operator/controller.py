@@ -36,7 +36,7 @@ from openmodel_operator.scaling.autoscaler import Autoscaler
 from openmodel_operator.scaling.history import scaling_status
 from openmodel_operator.settings import Settings
 from openmodel_operator.spec import Manifest, OpenModelSpec, SpecError, parse_spec
-from openmodel_operator.status import blocked_status, is_reconciling, model_status, underway_status
+from openmodel_operator.status import blocked_status, is_reconciling, model_status, readiness, underway_status
 from openmodel_operator.status_patch import status_patch
 from openmodel_operator.verifier import Verifier
 
@@ -64,6 +64,8 @@ class Controller:
         self._fetcher = Fetcher(cluster, self._jobs, settings)
         self.plan_ratios: dict[ModelKey, dict[str, float]] = {}
         """What ranks have by what was planned, by category of memory."""
+        self.readiness: dict[ModelKey, tuple[str, str]] = {}
+        """Status and reason of the condition Ready."""
         self.underway: set[ModelKey] = set()
         """Models that are not yet as they are to be, and need nothing from the user."""
         self.scaled: set[ModelKey] = set()
@@ -77,10 +79,12 @@ class Controller:
             for keeper in (self._observer, self._jobs, self._inspector, self._verifier, self._autoscaler, self._routes):
                 keeper.forget(*key)
             self.plan_ratios.pop(key, None)
+            self.readiness.pop(key, None)
             self.underway.discard(key)
             self.scaled.discard(key)
             return
         status = await self._look(key, model)
+        self.readiness[key] = readiness(status)
         (self.underway.add if is_reconciling(status) else self.underway.discard)(key)
         await self._tell(model, status)
 
@@ -97,6 +101,7 @@ class Controller:
         spec = _admit(model["spec"], self._settings)
         if isinstance(spec, Blocked):
             self.scaled.discard(key)
+            await self._routes.keep(identity, None, observed)
             return blocked_status(before, generation, spec, _now())
         scaling = await self._autoscaler.scale(identity, model, spec, observed)
         if scaling is not None:
@@ -112,6 +117,7 @@ class Controller:
     ) -> Manifest | None:
         """The status after one step towards the spec; None when that took so long that all has to be seen anew."""
         before, generation = model.get("status", {}), model["metadata"]["generation"]
+        await self._routes.keep(identity, spec, observed)
         outlook = await self._inspector.outlook(identity, spec)
         plan, wanted = plan_group(spec), spec
         if spec.is_fetched and (commit := known_commit(outlook, before, generation)):

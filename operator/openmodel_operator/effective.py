@@ -35,7 +35,10 @@ def effective_values(spec: OpenModelSpec) -> Manifest:
         "suspend": spec.suspend,
         **({} if spec.autoscaling is None else {"autoscaling": _autoscaling(spec.autoscaling)}),
         "access": {"authentication": "None", **({"router": "WhenCold"} if spec.routed_when_cold else {})},
-        "telemetry": {"captureContent": False},
+        "telemetry": {
+            "captureContent": False,
+            **({"sampleRatio": spec.telemetry.sample_ratio} if spec.telemetry.otlp_endpoint else {}),
+        },
     }
 
 

@@ -15,6 +15,7 @@ from openmodel_operator.cold_routes import ColdRoutes
 from openmodel_operator.controller import Controller
 from openmodel_operator.kube import Kube
 from openmodel_operator.leadership import Leadership, NotLeading
+from openmodel_operator.metrics import OperatorMetrics
 from openmodel_operator.object_cache import ObjectCache
 from openmodel_operator.observer import Observer
 from openmodel_operator.probe import Probes
@@ -24,9 +25,9 @@ from openmodel_operator.scaling.external_scaler import ExternalScaler, serve_sca
 from openmodel_operator.scaling.router_demand import RouterDemand
 from openmodel_operator.scaling.signals import Signals
 from openmodel_operator.settings import Settings, SettingsError
-from openmodel_operator.telemetry.metrics import OperatorMetrics
 from openmodel_operator.watch import Stopped, Watch
 from openmodel_operator.work_queue import WorkQueue
+from openmodel_telemetry.providers import Telemetry
 
 _log = logging.getLogger("openmodel_operator")
 _WORKERS = 32
@@ -52,17 +53,20 @@ class Operator:
         router = (settings.namespace, settings.router_service)
         cluster = Cluster(kube, self._cache, self._leadership.check, router)
         cluster.changed = lambda key: self._queue.add_later(key, _LOOK_AGAIN_SECONDS)
-        self._demand = RouterDemand(cluster.routers, self._called)
+        self._demand = RouterDemand(lambda: cluster.routers(ready=False), self._called)
         signals = Signals(probes.ask_load, self._demand.held)
-        observer = Observer(cluster, probes)
+        observer = Observer(cluster, probes, metrics.started)
         self._scaler = ExternalScaler(cluster, observer, signals)
-        self._autoscaler = Autoscaler(cluster, signals, Tempo(down=settings.scale_down_seconds))
+        self._autoscaler = Autoscaler(cluster, signals, Tempo(down=settings.scale_down_seconds), metrics.scaled)
         self._routes = ColdRoutes(cluster)
         self._controller = Controller(cluster, settings, probes, observer, self._autoscaler, self._routes)
         self._queue: WorkQueue[ModelKey] = WorkQueue(self._look, _WORKERS)
-        self._watch = Watch(kube, self._cache, self._queue.add, self._controller.waiting_for, settings.health_port)
+        self._watch = Watch(
+            kube, self._cache, self._queue.add, self._controller.waiting_for, settings.health_port, router
+        )
         metrics.watch_plans(lambda: self._controller.plan_ratios)
         metrics.watch_leader(lambda: self._leadership.leads)
+        metrics.watch_models(lambda: self._controller.readiness if self._leadership.leads else {})
 
     async def run(self) -> None:
         """Runs until a signal tells it to stop, or one part fails."""
@@ -93,7 +97,8 @@ class Operator:
 
     def _called(self, key: ModelKey) -> None:
         self._scaler.changed(key)
-        self._queue.add(key)
+        # Somebody waits.
+        self._queue.add(key, first=True)
 
     async def _look(self, key: ModelKey) -> None:
         acts = self._leadership.leads and self._watch.filled.is_set()
@@ -101,7 +106,7 @@ class Operator:
             # Whoever begins to lead looks at all of them; what is gone is forgotten by all.
             return
         self._leadership.enter()
-        with self._metrics.reconcile():
+        with self._metrics.reconcile(*key):
             try:
                 await self._controller.reconcile(key)
             except NotLeading as error:
@@ -128,13 +133,16 @@ class Operator:
 
 async def run(settings: Settings, probes: Probes) -> None:
     """Runs an operator until it is told to stop by a signal."""
-    metrics = OperatorMetrics()
+    telemetry = Telemetry("openmodel-operator")
+    metrics = OperatorMetrics(telemetry)
     kube = await Kube.connect(metrics.request)
-    exposition = metrics.serve("0.0.0.0", settings.metrics_port)
+    exposition = telemetry.serve("0.0.0.0", settings.metrics_port)
     try:
         await Operator(settings, kube, metrics, probes).run()
     finally:
         exposition.shutdown()
+        exposition.server_close()
+        await asyncio.to_thread(telemetry.shutdown)
         await kube.close()
 
 

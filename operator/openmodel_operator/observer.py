@@ -6,11 +6,12 @@ Knows whom to ask, and whose word still stands; what it means is decided elsewhe
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from openmodel_operator import names
 from openmodel_operator.cluster import Cluster
+from openmodel_operator.cold_start import cold_start
 from openmodel_operator.desired.identity import Identity, owned_by
 from openmodel_operator.group_report import GroupReport
 from openmodel_operator.observed import Observed, Proof, is_first, is_ready, proof_key
@@ -21,7 +22,11 @@ from openmodel_operator.spec import Manifest
 class Observer:
     """Observes; keeps the proofs of pods that live."""
 
-    def __init__(self, cluster: Cluster, probes: Probes) -> None:
+    def __init__(
+        self, cluster: Cluster, probes: Probes, started: Callable[[Mapping[str, float]], None] = lambda _: None
+    ) -> None:
+        """`started` is told of each pod that has answered: seconds by phase of its start."""
+        self._started = started
         self._cluster = cluster
         self._probes = probes
         self._proofs: dict[tuple[str, str], dict[str, Proof]] = {}
@@ -106,5 +111,8 @@ class Observer:
         )
         proofs = {item: known[item] for item in ready if item in known}
         proofs |= dict(zip(fresh, results, strict=True))
+        for item in fresh:
+            if proofs[item].ok:
+                self._started(cold_start(ready[item], proofs[item].seconds))
         self._proofs[identity.namespace, identity.name] = proofs
         return proofs

@@ -71,10 +71,10 @@ def plan_actions(
         # What another spec made stays as that made it.
         selector = observed.service.get("spec", {}).get("selector") or selector
     if is_paused(spec, revision, before):
-        return _as_it_is(identity, observed, revision, before)
+        return _as_it_is(identity, spec, observed, revision, before)
     budget, later = _budget(identity, serving)
     # A name that is taken is most likely the Service's: it comes first.
-    apply = [model_service(identity, selector), network_policy(identity), *budget]
+    apply = [model_service(identity, selector), network_policy(identity, spec.telemetry), *budget]
     for index in range(groups):
         apply += group_manifests(identity, template, revision, index, plan)
     keep = {group_name(identity.name, revision, index) for index in range(groups)}
@@ -100,7 +100,7 @@ def is_paused(spec: OpenModelSpec, revision: str, serving: str) -> bool:
     return spec.paused and not spec.suspend and serving != revision
 
 
-def _as_it_is(identity: Identity, observed: Observed, revision: str, serving: str) -> ActionPlan:
+def _as_it_is(identity: Identity, spec: OpenModelSpec, observed: Observed, revision: str, serving: str) -> ActionPlan:
     """Nothing is made, moved or removed."""
     groups = sum(_revision(item) == revision for item in observed.stateful_sets)
     what = "nothing serves" if serving == names.NO_REVISION else f"revision {serving} stays"
@@ -110,7 +110,7 @@ def _as_it_is(identity: Identity, observed: Observed, revision: str, serving: st
         groups=groups,
         present=len(observed.stateful_sets),
         complete=False,
-        apply=[network_policy(identity), *_budget(identity, serving)[0]],
+        apply=[network_policy(identity, spec.telemetry), *_budget(identity, serving)[0]],
         delete=[],
         reason=f"spec.rollout.paused is true: {what}, and revision {revision} waits",
     )

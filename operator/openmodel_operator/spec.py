@@ -12,10 +12,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
+from urllib.parse import urlsplit
 
 from openmodel_operator import names
 
 Manifest = dict[str, Any]
+# Of OTLP over gRPC.
+_OTLP_PORT = 4317
 _LICENSES = re.compile(r"[A-Za-z0-9.+-]+( OR [A-Za-z0-9.+-]+)*")
 
 # Suffixes of Kubernetes quantities.
@@ -88,6 +91,21 @@ class AutoscalingSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TelemetrySpec:
+    """Where spans and metrics go beside Prometheus."""
+
+    otlp_endpoint: str | None = None
+    """OTLP over gRPC; None: nowhere."""
+    sample_ratio: float = 1.0
+    """Of calls whose callers leave it open, how many are traced."""
+
+    @property
+    def otlp_port(self) -> int:
+        """At the endpoint."""
+        return urlsplit(self.otlp_endpoint or "").port or _OTLP_PORT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OpenModelSpec:
     """What to build."""
 
@@ -118,6 +136,7 @@ class OpenModelSpec:
     """None: somebody else writes the count, or nobody."""
     routed_when_cold: bool
     """Whether a router takes the calls while no pod can."""
+    telemetry: TelemetrySpec
     drain_seconds: int
     recreate: bool
     """Old groups go before new ones come, instead of after."""
@@ -170,6 +189,7 @@ def parse_spec(spec: Mapping[str, Any]) -> OpenModelSpec:
         replicas=int(spec.get("replicas", 1)),
         autoscaling=parse_autoscaling(spec["autoscaling"]) if "autoscaling" in spec else None,
         routed_when_cold=spec.get("access", {}).get("router") == "WhenCold" or "autoscaling" in spec,
+        telemetry=_telemetry(spec.get("telemetry", {})),
         drain_seconds=int(rollout.get("drainSeconds", 120)),
         recreate=rollout.get("strategy") == "Recreate",
         paused=bool(rollout.get("paused", False)),
@@ -190,6 +210,15 @@ def _license(expression: str | None) -> str | None:
 
 def _verify(verify: Mapping[str, Any] | None) -> VerifySpec | None:
     return None if verify is None else VerifySpec(config_map=verify["configMap"], mode=verify.get("mode", "Exact"))
+
+
+def _telemetry(told: Mapping[str, Any]) -> TelemetrySpec:
+    telemetry = TelemetrySpec(otlp_endpoint=told.get("otlpEndpoint"), sample_ratio=float(told.get("sampleRatio", 1.0)))
+    try:
+        _ = telemetry.otlp_port
+    except ValueError as error:
+        raise SpecError(f"spec.telemetry.otlpEndpoint: {telemetry.otlp_endpoint!r}: {error}") from None
+    return telemetry
 
 
 def parse_autoscaling(told: Mapping[str, Any]) -> AutoscalingSpec:

@@ -81,6 +81,12 @@ def is_reconciling(status: Mapping[str, Any]) -> bool:
     return any(item["type"] == ConditionType.RECONCILING and item["status"] == "True" for item in conditions)
 
 
+def readiness(status: Mapping[str, Any]) -> tuple[str, str]:
+    """Status and reason of the condition Ready."""
+    found: Mapping[str, str] = next(item for item in status["conditions"] if item["type"] == ConditionType.READY)
+    return found["status"], found["reason"]
+
+
 def _status_that_stands(
     before: Mapping[str, Any], generation: int, verdicts: Sequence[Verdict], now: datetime
 ) -> Manifest:

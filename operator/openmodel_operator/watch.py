@@ -77,6 +77,7 @@ class Watch:
         changed: told of each OpenModel of which something is new.
         waiting_for: says whose Job of a name that is.
         health_port: of kopf's HTTP endpoint.
+        router: namespace and name of the routers' Service.
     """
 
     def __init__(
@@ -86,7 +87,9 @@ class Watch:
         changed: Callable[[ModelKey], None],
         waiting_for: Callable[[str], set[ModelKey]],
         health_port: int,
+        router: ModelKey = ("", ""),
     ) -> None:
+        self._router = router
         self._kube = kube
         self._cache = cache
         self._changed = changed
@@ -244,14 +247,23 @@ class Watch:
         labels = metadata.get("labels") or {}
         if kind == names.KIND:
             self._changed((metadata["namespace"], metadata["name"]))
-        elif kind == "EndpointSlice" and labels.get(names.MODEL_LABEL) == names.SHARED:
-            # The routers are others: every model without pods sends its calls there.
-            for key in self._cache.names(names.KIND):
+        elif kind == "EndpointSlice" and (metadata["namespace"], labels.get(names.SERVICE_LABEL)) == self._router:
+            # The routers are others: so is the way of calls to models that no pod serves.
+            for key in self._routed():
                 self._changed(key)
         elif labels.get(names.MODEL_LABEL):
             self._changed((metadata["namespace"], labels[names.MODEL_LABEL]))
         for key in self._waiting_for(labels[names.JOB_LABEL]) if names.JOB_LABEL in labels else ():
             self._changed(key)
+
+    def _routed(self) -> list[ModelKey]:
+        """Models whose calls go to the routers now."""
+        slices = (self._cache.get("EndpointSlice", *key) for key in self._cache.names("EndpointSlice"))
+        return [
+            (item["metadata"]["namespace"], item["metadata"]["labels"][names.MODEL_LABEL])
+            for item in slices
+            if item is not None and item["metadata"]["labels"].get(names.SLICE_MAKER_LABEL) == names.COMPONENT
+        ]
 
 
 def _parts(api_version: str) -> tuple[str, str]:

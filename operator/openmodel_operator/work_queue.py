@@ -7,6 +7,7 @@ A failed key comes back after a pause that doubles with each failure in a row.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Generic, TypeVar
@@ -24,20 +25,21 @@ class WorkQueue(Generic[Key]):
     def __init__(self, work: Callable[[Key], Awaitable[None]], workers: int) -> None:
         self._work = work
         self._workers = workers
-        self._queue: asyncio.Queue[Key] = asyncio.Queue()
+        self._queue: asyncio.PriorityQueue[tuple[int, int, Key]] = asyncio.PriorityQueue()
+        self._numbers = itertools.count()
         self._queued: set[Key] = set()
         self._working: set[Key] = set()
         self._again: set[Key] = set()
         self._failures: dict[Key, int] = {}
         self._later: dict[Key, asyncio.TimerHandle] = {}
 
-    def add(self, key: Key) -> None:
-        """Asks for a look at the key."""
+    def add(self, key: Key, *, first: bool = False) -> None:
+        """Asks for a look at the key, before all others with `first`."""
         if key in self._working:
             self._again.add(key)
-        elif key not in self._queued:
+        elif key not in self._queued or first:
             self._queued.add(key)
-            self._queue.put_nowait(key)
+            self._queue.put_nowait((not first, next(self._numbers), key))
 
     def add_later(self, key: Key, seconds: float) -> None:
         """Asks for a look at the key after a while."""
@@ -72,7 +74,10 @@ class WorkQueue(Generic[Key]):
 
     async def _worker(self) -> None:
         while True:
-            key = await self._queue.get()
+            _, _, key = await self._queue.get()
+            if key not in self._queued:
+                # It was put first meanwhile, and looked at.
+                continue
             self._queued.discard(key)
             self._working.add(key)
             try:

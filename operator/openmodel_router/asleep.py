@@ -26,7 +26,7 @@ def _server_ready(request: bytes, name: str, answers: bool) -> Message | None:
 
 def _model_ready(request: bytes, name: str, answers: bool) -> Message | None:
     asked: str = pb.ModelReadyRequest.FromString(request).name
-    return pb.ModelReadyResponse(ready=answers) if asked == name else None
+    return pb.ModelReadyResponse(ready=answers and asked == name)
 
 
 def _check(request: bytes, name: str, answers: bool) -> Message | None:
@@ -43,6 +43,10 @@ _ANSWERS: Mapping[str, Callable[[bytes, str, bool], Message | None]] = {
     f"{_SERVICE}/ModelReady": _model_ready,
     "/grpc.health.v1.Health/Check": _check,
 }
+
+
+WATCH = "/grpc.health.v1.Health/Watch"
+"""Ends with its caller only, and would keep a model awake: clients without it take a server for healthy."""
 
 
 def is_answered(method: str) -> bool:

@@ -8,14 +8,35 @@ from typing import Any
 import grpc
 
 Context = grpc.aio.ServicerContext[bytes, bytes]
-_MOST_KEPT_BYTES = 1 << 20
+
+
+class Memory:
+    """What all calls together keep of what was sent, and how much that may be."""
+
+    def __init__(self, most: int = 64 << 20, most_per_call: int = 1 << 20) -> None:
+        """In bytes."""
+        self._most = most
+        self._most_per_call = most_per_call
+        self._kept = 0
+
+    def keep(self, call: int, size: int) -> bool:
+        """Keeps so much more of a call that has `call` bytes already; False when that is too much."""
+        if call + size > self._most_per_call or self._kept + size > self._most:
+            return False
+        self._kept += size
+        return True
+
+    def release(self, size: int) -> None:
+        """So much is not kept any more."""
+        self._kept -= size
 
 
 class Caller:
     """The messages of one call. They can be read from the beginning until one was answered, or they are too many."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, memory: Memory) -> None:
         self._context = context
+        self._memory = memory
         self._kept: list[bytes] = []
         self._bytes = 0
         self._first = 0
@@ -30,7 +51,7 @@ class Caller:
 
     def answered(self) -> None:
         """Nothing will be sent again."""
-        self._keeps = False
+        self._keep_no_more()
 
     async def message(self, index: int) -> bytes | None:
         """A message by its number; None after the last."""
@@ -54,11 +75,20 @@ class Caller:
             self._ended = True
             return
         self._kept.append(message)
-        self._bytes += len(message)
-        if self._bytes > _MOST_KEPT_BYTES:
-            self._keeps = False
+        if not self._keeps:
+            return
+        if self._memory.keep(self._bytes, len(message)):
+            self._bytes += len(message)
+        else:
+            self._keep_no_more()
+
+    def _keep_no_more(self) -> None:
+        self._keeps = False
+        self._memory.release(self._bytes)
+        self._bytes = 0
 
     def close(self) -> None:
         """The call is over."""
+        self._keep_no_more()
         if self._reading is not None:
             self._reading.cancel()

@@ -47,6 +47,8 @@ class Doors:
         self._open: dict[int, grpc.aio.Server] = {}
         self._unused: dict[int, float] = {}
         self._closing: set[asyncio.Task[None]] = set()
+        self.opened = asyncio.Event()
+        """Set once the ports of all models known so far have been opened."""
 
     async def run(self) -> None:
         """Opens and closes ports as models have them, until cancelled."""
@@ -56,6 +58,7 @@ class Doors:
             wanted = self._routes.ports()
             for port in sorted(wanted - set(self._open)):
                 await self._open_port(port)
+            self.opened.set()
             for port in set(self._open) - wanted:
                 if loop.time() - self._unused.setdefault(port, loop.time()) >= _LINGER_SECONDS:
                     self._close_port(port)
@@ -73,7 +76,9 @@ class Doors:
         await asyncio.gather(*(server.stop(None) for server in self._open.values()), *self._closing)
 
     async def _open_port(self, port: int) -> None:
-        server = grpc.aio.server(options=_options(self._settings))
+        # Held ones and passed ones; beyond, gRPC itself refuses with RESOURCE_EXHAUSTED.
+        most = 2 * self._settings.max_held_calls_per_model
+        server = grpc.aio.server(options=_options(self._settings), maximum_concurrent_rpcs=most)
         server.add_generic_rpc_handlers((_AnyMethod(port, self._handle),))
         try:
             server.add_insecure_port(f"{self._settings.host}:{port}")
@@ -85,8 +90,8 @@ class Doors:
 
     def _close_port(self, port: int) -> None:
         self._unused.pop(port, None)
-        # Nobody knows whose its calls are any more.
-        task = asyncio.ensure_future(self._open.pop(port).stop(0))
+        # What was passed on goes on; what is held is told that nothing comes.
+        task = asyncio.ensure_future(self._open.pop(port).stop(self._settings.drain_seconds))
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 

@@ -31,11 +31,13 @@ class Holding:
         """Calls that wait, by model; none of those that nobody waits for."""
 
     @contextmanager
-    def place(self, model: Model) -> Iterator[None]:
-        """While a call waits; Full when it may not."""
-        if self.held.total() >= self._most:
+    def place(self, model: Model, *, again: bool = False) -> Iterator[None]:
+        """While a call waits; Full when it may not. One that waits `again`, for its pod was lost, always may."""
+        if again:
+            pass
+        elif self.held.total() >= self._most:
             raise Full(f"{self._most} calls wait for models already, as many as this router holds")
-        if self.held[model] >= self._most_per_model:
+        elif self.held[model] >= self._most_per_model:
             raise Full(f"{self._most_per_model} calls wait for the model already, as many as this router holds of one")
         self._set(model, self.held[model] + 1)
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,9 +20,12 @@ _OPTIONS = (
     # Whoever waits for a pod has waited long enough.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1_000),
+    # Also how long a connection may take: one to a node that is gone never answers.
+    ("grpc.min_reconnect_backoff_ms", 3_000),
     ("grpc.use_local_subchannel_pool", 1),
 )
 _IDLE_SECONDS = 30.0
+_ANY = random.SystemRandom()
 
 
 class PodChannels:
@@ -34,8 +38,9 @@ class PodChannels:
         self._closed: set[asyncio.Task[None]] = set()
 
     def least_loaded(self, pods: Sequence[str]) -> str:
-        """The pod that has the fewest calls of ours."""
-        return min(pods, key=lambda pod: (self._calls[pod], pod))
+        """A pod that has the fewest calls of ours."""
+        # Of several any: one that fails at once would get all.
+        return min(pods, key=lambda pod: (self._calls[pod], _ANY.random()))
 
     @contextmanager
     def channel(self, pod: str) -> Iterator[grpc.aio.Channel]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,9 +18,15 @@ _SERVICE_LABEL = "kubernetes.io/service-name"
 _MAKER_LABEL = "endpointslice.kubernetes.io/managed-by"
 _OPERATOR = "openmodel-operator"
 _ANSWERS = "openmodel.dev/answers"
+PORTS = range(10000, 32768)
+"""That models may have."""
 
 Model = tuple[str, str]
 """Namespace and name."""
+
+
+class NoDoor(Exception):
+    """The model is gone, or does not wake for calls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,28 +58,24 @@ class Routes:
         self.changed = asyncio.Event()
         """Set when ports came or went; whoever opens them clears it."""
 
-    def replace(self, slices: Iterable[Mapping[str, Any]]) -> None:
-        """These slices are all that there are."""
-        there = set()
-        for item in slices:
-            there.add(_key(item))
-            self.put(item)
-        for key in [key for key in self._slices if key not in there]:
+    def retain(self, keys: Set[Model]) -> None:
+        """Slices of these namespaces and names are all that there are."""
+        for key in [key for key in self._slices if key not in keys]:
             self._remove(key)
 
     def put(self, item: Mapping[str, Any]) -> None:
         """A slice is there, or is another."""
         known = _parse(item)
         if known is None:
-            self._remove(_key(item))
+            self._remove(key_of(item))
             return
-        before = self._slices.get(_key(item))
+        before = self._slices.get(key_of(item))
         if known == before:
             return
         if before is not None:
-            self._remove(_key(item))
-        self._slices[_key(item)] = known
-        self._of_model.setdefault(known.model, set()).add(_key(item))
+            self._remove(key_of(item))
+        self._slices[key_of(item)] = known
+        self._of_model.setdefault(known.model, set()).add(key_of(item))
         if known.door is not None:
             self._open(known.model, known.door)
         if known.pods:
@@ -82,7 +84,7 @@ class Routes:
 
     def remove(self, item: Mapping[str, Any]) -> None:
         """A slice is gone."""
-        self._remove(_key(item))
+        self._remove(key_of(item))
 
     def ports(self) -> set[int]:
         """Those of all models."""
@@ -102,12 +104,14 @@ class Routes:
         return tuple(sorted({pod for item in self._slices_of(model) for pod in item.pods}))
 
     async def served(self, model: Model, but: frozenset[str] = frozenset()) -> tuple[str, ...]:
-        """Waits for pods that take a model's calls, others than those named."""
+        """Waits for pods that take a model's calls, others than those named; NoDoor when nothing would bring them."""
         event = asyncio.Event()
         waiting = self._waiting.setdefault(model, set())
         waiting.add(event)
         try:
             while not (pods := tuple(pod for pod in self.pods(model) if pod not in but)):
+                if self.door(model) is None:
+                    raise NoDoor
                 event.clear()
                 await event.wait()
             return pods
@@ -136,6 +140,8 @@ class Routes:
         if not keys:
             del self._of_model[known.model]
         if known.door is not None:
+            for event in self._waiting.get(known.model, ()):
+                event.set()
             models = self._at_port[known.door.port]
             models.remove(known.model)
             if not models:
@@ -147,7 +153,8 @@ def _made(door: Door | None) -> str:
     return "" if door is None else door.made
 
 
-def _key(item: Mapping[str, Any]) -> Model:
+def key_of(item: Mapping[str, Any]) -> Model:
+    """Namespace and name of a slice."""
     return item["metadata"]["namespace"], item["metadata"]["name"]
 
 
@@ -162,6 +169,9 @@ def _parse(item: Mapping[str, Any]) -> _Slice | None:
         return None
     model = (metadata["namespace"], name)
     if labels.get(_MAKER_LABEL) == _OPERATOR:
+        if ports[0] not in PORTS:
+            _log.warning("%s/%s: port %d is none of a model's", *key_of(item), ports[0])
+            return None
         answers = (metadata.get("annotations") or {}).get(_ANSWERS) == "true"
         return _Slice(model, Door(ports[0], metadata.get("creationTimestamp", ""), answers), ())
     pods = tuple(

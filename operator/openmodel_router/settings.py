@@ -26,7 +26,7 @@ class Settings:
     """Age at which a client's connection is closed once its calls have ended: the next finds the model's pods."""
     drain_seconds: float = 300.0
     """How long calls may go on after SIGTERM."""
-    settle_seconds: float = 5.0
+    settle_seconds: float = 30.0
     """How long new calls are still taken after SIGTERM, while whoever sends them here hears of it."""
     host: str = "[::]"
     """Address that all ports listen on."""
@@ -45,6 +45,7 @@ class Settings:
             max_held_calls_per_model=_number(env, "MAX_HELD_CALLS_PER_MODEL", cls.max_held_calls_per_model),
             hold_seconds=_number(env, "HOLD_SECONDS", int(cls.hold_seconds)),
             drain_seconds=_number(env, "DRAIN_SECONDS", int(cls.drain_seconds)),
+            settle_seconds=_number(env, "SETTLE_SECONDS", int(cls.settle_seconds)),
         )
 
 

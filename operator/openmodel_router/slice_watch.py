@@ -12,7 +12,7 @@ from typing import Any
 
 from kubernetes.aio import client, config, watch
 
-from openmodel_router.routes import MODEL_LABEL, Routes
+from openmodel_router.routes import MODEL_LABEL, Model, Routes, key_of
 
 _log = logging.getLogger(__name__)
 # The typed models refuse fields that a newer cluster has; as custom objects they are dictionaries.
@@ -20,6 +20,7 @@ _SLICES = {"group": "discovery.k8s.io", "version": "v1", "plural": "endpointslic
 _PAGE = 500
 # Whatever a watch misses: this is how old a mistake may get.
 _WATCH_SECONDS = 300
+_SILENCE_SECONDS = 90.0
 _RETRY_SECONDS = 1.0
 _MOST_RETRY_SECONDS = 10.0
 
@@ -53,16 +54,19 @@ class SliceWatch:
                     pause = min(2 * pause, _MOST_RETRY_SECONDS)
 
     async def _list(self, slices: Any) -> str:
-        found: list[dict[str, Any]] = []
+        keys: set[Model] = set()
         following = ""
         while True:
             more = {"_continue": following} if following else {}
             page = await slices.list_cluster_custom_object(**_SLICES, limit=_PAGE, _request_timeout=30, **more)
-            found += page["items"]
+            # Page by page: of all of them at once there may be too many.
+            for item in page["items"]:
+                self._routes.put(item)
+                keys.add(key_of(item))
             following = page["metadata"].get("continue", "")
             if not following:
                 break
-        self._routes.replace(found)
+        self._routes.retain(keys)
         self.filled.set()
         return str(page["metadata"]["resourceVersion"])
 
@@ -73,10 +77,16 @@ class SliceWatch:
             **_SLICES,
             resource_version=version,
             timeout_seconds=_WATCH_SECONDS,
+            allow_watch_bookmarks=True,
             _request_timeout=_WATCH_SECONDS + 30,
         )
         async with events:
-            async for event in events:
+            while True:
+                # A server that is gone without a word does not even send its bookmarks.
+                async with asyncio.timeout(_SILENCE_SECONDS):
+                    event = await anext(events, None)
+                if event is None:
+                    return
                 match event["type"]:
                     case "ADDED" | "MODIFIED":
                         self._routes.put(event["raw_object"])

@@ -1,8 +1,8 @@
-"""The autoscaler over load traces that are made up, beside a HorizontalPodAutoscaler's rule over the same.
+"""The autoscaler over load traces that are made up, beside the rule of an HPA over the same.
 
 Both see the same simulated model. Waiting is seconds from a call to its first token, waste what of the groups' places
-nobody used. The rule is an HPA's by its documentation, with completions under way as its metric and its defaults; it has
-no zero.
+nobody used. The rule is an HPA's by its documentation, with its defaults and with completions under way as its metric;
+it has no zero.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Ours:
 
     def __init__(self) -> None:
         self._spec = AutoscalingSpec(min_replicas=0, max_replicas=MOST, first_token_seconds=2.0)
-        self._memory = Memory(since=0.0)
+        self._memory = Memory()
 
     def groups(self, now: int, model: ScaledModel) -> int:
         """Every few seconds; a call that waits for a model at zero is told at once."""

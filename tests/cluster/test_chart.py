@@ -49,6 +49,16 @@ def test_all_of_the_router_is_left_out_where_it_is_not_wanted(cluster: Kubectl) 
     assert "OPENMODEL_ROUTER_SERVICE" not in {item["name"] for item in container["env"]}
 
 
+def test_spans_go_where_the_values_say(cluster: Kubectl) -> None:
+    wanted = ("--set", "telemetry.otlpEndpoint=http://collector:4317", "--set", "telemetry.sampleRatio=0.5")
+    for item in render(cluster, *IMAGES, *wanted):
+        if item["kind"] == "Deployment":
+            (container,) = item["spec"]["template"]["spec"]["containers"]
+            env = {variable["name"]: variable.get("value") for variable in container["env"]}
+            assert env["OTEL_EXPORTER_OTLP_ENDPOINT"] == "http://collector:4317"
+            assert env["OTEL_TRACES_SAMPLER_ARG"] == "0.5"
+
+
 def test_every_value_is_described() -> None:
     def undescribed(schema: dict[str, Any], path: str) -> list[str]:
         own = [] if "description" in schema else [path]

@@ -37,6 +37,8 @@ BUILT = {
     "resources.requests",
     "resources.limits",
     "replicas",
+    "telemetry.otlpEndpoint",
+    "telemetry.sampleRatio",
     "autoscaling.minReplicas",
     "autoscaling.maxReplicas",
     "autoscaling.idleSeconds",

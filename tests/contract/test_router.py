@@ -150,12 +150,14 @@ async def test_a_call_whose_pod_is_lost_before_it_answers_is_sent_again_and_afte
         stub = router.stub(port)
         nowhere = f"{HOST}:{free_port()}"
         router.routes.put(a_slice("m", name="m-1", pods=[nowhere]))
+        # Nobody listens there: the call waits on, whatever its size, until there is somebody.
         call = stub.ModelInfer(a_request("a", b"x" * 100_000), timeout=60)
-        # Nobody listens there: the call waits on, until there is somebody.
+        large = stub.ModelInfer(a_request("b", b"x" * 3_000_000), timeout=60)
         router.routes.put(a_slice("m", name="m-2", pods=[await router.start_pod(bad)]))
         router.routes.put(a_slice("m", name="m-3", pods=[await router.start_pod(good)]))
         answer = await call
         assert (answer.model_name, len(answer.raw_output_contents[0])) == ("good", 100_000)
+        large.cancel()
         # A stream that has begun to be answered ends as its pod's did.
         router.routes.remove(a_slice("m", name="m-1"))
         router.routes.remove(a_slice("m", name="m-3"))
@@ -164,6 +166,49 @@ async def test_a_call_whose_pod_is_lost_before_it_answers_is_sent_again_and_afte
         assert (await stream.read()).infer_response.id == "1/0"
         broken = await failure(stream.read())
         assert (broken.code(), broken.details()) == (grpc.StatusCode.UNAVAILABLE, "gone")
+
+
+async def test_a_large_call_is_not_read_before_there_is_somebody_to_send_it_to() -> None:
+    async with a_router() as router:
+        good = Pod("good")
+        (port,) = await opened(router, "m")
+        router.routes.put(a_slice("m", name="m-1", pods=[f"{HOST}:{free_port()}"]))
+        call = router.stub(port).ModelInfer(a_request("a", b"x" * 3_000_000), timeout=60)
+        router.routes.put(a_slice("m", name="m-2", pods=[await router.start_pod(good)]))
+        assert len((await call).raw_output_contents[0]) == 3_000_000
+
+
+async def test_a_pod_that_has_too_much_to_do_is_asked_again_when_it_said_so_and_another_before() -> None:
+    async with a_router() as router:
+        busy, free = Pod("busy"), Pod("free")
+        refusals: list[Context] = []
+
+        async def refuse(context: Context) -> None:
+            if len(refusals) < 2:
+                refusals.append(context)
+                await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "busy", (("grpc-retry-pushback-ms", "50"),))
+
+        busy.fails = refuse
+        (port,) = await opened(router, "m")
+        stub = router.stub(port)
+        router.routes.put(a_slice("m", name="m-1", pods=[await router.start_pod(busy)]))
+        assert (await stub.ModelInfer(a_request("a"), timeout=60)).model_name == "busy"
+        assert len(refusals) == 2
+        refusals.clear()
+        router.routes.put(a_slice("m", name="m-2", pods=[await router.start_pod(free)]))
+        answers = await asyncio.gather(*(stub.ModelInfer(a_request("a"), timeout=60) for _ in range(8)))
+        assert len(answers) == 8
+
+
+async def test_held_calls_of_a_model_that_does_not_wake_any_more_end() -> None:
+    async with a_router() as router:
+        (port,) = await opened(router, "m")
+        call = router.stub(port).ModelInfer(a_request(), timeout=60)
+        await until_held(router, {"default/m": 1})
+        router.routes.remove(a_slice("m", door=port))
+        ended = await failure(call)
+        assert ended.code() is grpc.StatusCode.UNAVAILABLE
+        assert "does not wake for calls any more" in (ended.details() or "")
 
 
 async def test_what_the_pod_refuses_is_told_as_it_was_said() -> None:
@@ -203,8 +248,11 @@ async def test_whether_a_sleeping_model_is_there_is_answered_without_waking_it(a
         assert (await stub.ModelReady(pb.ModelReadyRequest(name="m"))).ready is answers
         said = await health.Check(health_pb2.HealthCheckRequest())
         assert said.status == (1 if answers else 2)
-        other = await failure(stub.ModelReady(pb.ModelReadyRequest(name="n")))
+        assert not (await stub.ModelReady(pb.ModelReadyRequest(name="n"))).ready
+        other = await failure(health.Check(health_pb2.HealthCheckRequest(service="n")))
         assert other.code() is grpc.StatusCode.NOT_FOUND
+        watched = await failure(health.Watch(health_pb2.HealthCheckRequest()).read())
+        assert watched.code() is grpc.StatusCode.UNIMPLEMENTED
         await until_held(router, {})
 
 

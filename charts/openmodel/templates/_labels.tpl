@@ -41,3 +41,13 @@ podAntiAffinity:
         labelSelector:
           matchLabels: {{- . | nindent 12 }}
 {{- end }}
+{{- define "openmodel.telemetry" -}}
+{{- with .Values.telemetry }}
+{{- if .otlpEndpoint }}
+- name: OTEL_EXPORTER_OTLP_ENDPOINT
+  value: {{ .otlpEndpoint | quote }}
+- name: OTEL_TRACES_SAMPLER_ARG
+  value: {{ .sampleRatio | quote }}
+{{- end }}
+{{- end }}
+{{- end }}

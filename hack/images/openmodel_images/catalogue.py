@@ -22,12 +22,14 @@ PROGRAMS: dict[str, tuple[str, ...]] = {
         "operator/openmodel_operator",
         "operator/openmodel_router",
         "protos/openmodel_protos",
+        "protos/openmodel_telemetry",
     ),
     "runtime": (
         "runtime/openmodel_runtime",
         "runtime/openmodel_kernels",
         "runtime/openmodel_fetch",
         "protos/openmodel_protos",
+        "protos/openmodel_telemetry",
     ),
 }
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from openmodel_operator import names
 from openmodel_operator.desired.identity import Identity
-from openmodel_operator.spec import Manifest
+from openmodel_operator.spec import Manifest, TelemetrySpec
 
 
-def network_policy(identity: Identity) -> Manifest:
-    """In: callers on the gRPC port, scrapers on the metrics port, the group's own pods. Out: the group, DNS.
+def network_policy(identity: Identity, telemetry: TelemetrySpec) -> Manifest:
+    """In: callers on the gRPC port, scrapers on the metrics port, the group's own pods. Out: the group, DNS, OTLP.
 
     The kubelet's probes come from the node, which no policy shuts out.
     """
@@ -35,6 +35,8 @@ def network_policy(identity: Identity) -> Manifest:
                     "to": [{"namespaceSelector": {}}],
                     "ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}],
                 },
+                # The collector may be anywhere.
+                *([{"ports": [{"port": telemetry.otlp_port, "protocol": "TCP"}]}] if telemetry.otlp_endpoint else []),
             ],
         },
     }

@@ -68,7 +68,7 @@ def _container(identity: Identity, spec: OpenModelSpec, image: str) -> Manifest:
         "name": names.RUNTIME_CONTAINER,
         "image": image,
         "args": _arguments(identity, spec),
-        "env": [{"name": "HOME", "value": "/tmp"}, *(_GROUP_ENV if spec.grouped else [])],
+        "env": [{"name": "HOME", "value": "/tmp"}, *(_GROUP_ENV if spec.grouped else []), *_telemetry_env(spec)],
         "ports": [
             {"name": "grpc", "containerPort": names.GRPC_PORT},
             {"name": "metrics", "containerPort": names.METRICS_PORT},
@@ -87,6 +87,21 @@ def _container(identity: Identity, spec: OpenModelSpec, image: str) -> Manifest:
         "livenessProbe": _probe("liveness", period=10, failures=3),
         "readinessProbe": _probe("", period=1, failures=3),
     }
+
+
+def _telemetry_env(spec: OpenModelSpec) -> list[Manifest]:
+    """OpenTelemetry's own variables."""
+    telemetry = spec.telemetry
+    if telemetry.otlp_endpoint is None:
+        return []
+    where = "k8s.namespace.name=$(POD_NAMESPACE),k8s.pod.name=$(POD_NAME)"
+    return [
+        {"name": "OTEL_EXPORTER_OTLP_ENDPOINT", "value": telemetry.otlp_endpoint},
+        {"name": "OTEL_TRACES_SAMPLER_ARG", "value": str(telemetry.sample_ratio)},
+        {"name": "POD_NAMESPACE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}},
+        {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+        {"name": "OTEL_RESOURCE_ATTRIBUTES", "value": where},
+    ]
 
 
 def _probe(service: str, *, period: int, failures: int) -> Manifest:

@@ -15,23 +15,27 @@ from openmodel_operator.desired.identity import Identity
 from openmodel_operator.spec import Manifest
 
 
-def router_slice(identity: Identity, port: int, routers: Sequence[str], *, answers: bool) -> Manifest:
-    """The slice, with the addresses of routers, of one family; `answers`: the model would, were it awake."""
-    first = routers[0] if routers else "0.0.0.0"
-    version = ip_address(first).version
-    labels = identity.labels(
-        **{names.SERVICE_LABEL: identity.name, "endpointslice.kubernetes.io/managed-by": names.COMPONENT}
-    )
-    metadata = identity.metadata(f"{identity.name}-router", labels)
+def slice_name(model: str) -> str:
+    """Name of a model's slice."""
+    return f"{model}-router"
+
+
+def router_slice(identity: Identity, port: int, routers: Sequence[str], family: str, *, answers: bool) -> Manifest:
+    """The slice, with those addresses of routers that are of its family; that, IPv4 or IPv6, it has for life.
+
+    `answers`: the model would, were it awake.
+    """
+    labels = identity.labels(**{names.SERVICE_LABEL: identity.name, names.SLICE_MAKER_LABEL: names.COMPONENT})
+    metadata = identity.metadata(slice_name(identity.name), labels)
     return {
         "apiVersion": "discovery.k8s.io/v1",
         "kind": "EndpointSlice",
         "metadata": {**metadata, "annotations": {names.ANSWERS_ANNOTATION: str(answers).lower()}},
-        "addressType": f"IPv{version}",
+        "addressType": family,
         "endpoints": [
             {"addresses": [router], "conditions": {"ready": True}}
             for router in routers
-            if ip_address(router).version == version
+            if f"IPv{ip_address(router).version}" == family
         ],
         "ports": [{"name": "grpc", "port": port, "protocol": "TCP", "appProtocol": "kubernetes.io/h2c"}],
     }

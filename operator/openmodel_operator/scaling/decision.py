@@ -7,10 +7,11 @@ the whole of the slow window before it takes anything away.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from openmodel_operator.scaling.load import ModelLoad
 from openmodel_operator.scaling.pressure import pressure
+from openmodel_operator.scaling.window import Window
 from openmodel_operator.spec import AutoscalingSpec
 
 # Experts that are loaded less evenly than this are moved before a group is added.
@@ -33,6 +34,8 @@ class Tempo:
     """Between two steps down, each of which at most halves the count."""
     rebalance: float = 60.0
     """So long moving experts is waited for."""
+    patience: float = 1800.0
+    """So long groups that start, end or are replaced keep others from being taken away."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,10 +62,10 @@ class Demand:
 class Memory:
     """What came before."""
 
-    since: float
-    """The first look, in seconds of a steady clock."""
-    wanted: tuple[tuple[float, int], ...] = ()
-    """What was called for, and when; the oldest first."""
+    wanted: Window = field(default_factory=Window)
+    """What was called for."""
+    unsettled: float | None = None
+    """Since when groups have been starting, ending or being replaced."""
     up: float = float("-inf")
     """The last step up."""
     down: float = float("-inf")
@@ -81,12 +84,13 @@ class Decision:
 
 def decide(spec: AutoscalingSpec, demand: Demand, memory: Memory, now: float, tempo: Tempo) -> tuple[Decision, Memory]:
     """The next count, and what to remember of it."""
+    unsettled = None if demand.settled else now if memory.unsettled is None else memory.unsettled
+    if unsettled is not None and now - unsettled >= tempo.patience:
+        # What has not come for so long may never come: it must not keep what is there for ever.
+        demand = replace(demand, settled=True)
     called = called_for(spec, demand)
-    window = (
-        *((at, count) for at, count in memory.wanted if at > now - max(tempo.up, tempo.down)),
-        (now, called.replicas),
-    )
-    memory = replace(memory, wanted=window)
+    wanted = memory.wanted.add(now, called.replicas, max(tempo.up, tempo.down))
+    memory = replace(memory, wanted=wanted, unsettled=unsettled)
     within = min(max(demand.replicas, spec.min_replicas), spec.max_replicas)
     if within != demand.replicas:
         bounds = f"autoscaling allows {spec.min_replicas} to {spec.max_replicas} groups"
@@ -114,10 +118,14 @@ def is_active(spec: AutoscalingSpec, demand: Demand) -> bool:
 
 def _called_for(spec: AutoscalingSpec, demand: Demand) -> tuple[int, str]:
     load = demand.load
+    if demand.held and not demand.ready:
+        return max(1, demand.replicas), _calls(demand.held)
+    if not demand.replicas:
+        # Groups that are there still are about to go, or only prove a revision.
+        return 0, "nobody calls"
     if not demand.ready:
-        if demand.held:
-            return max(1, demand.replicas), _calls(demand.held)
-        return demand.replicas, "no group serves yet" if demand.replicas else "nobody calls"
+        # When it is settled all the same it was waited for in vain.
+        return (0, "no group came, and nobody calls") if demand.settled else (demand.replicas, "no group serves yet")
     if load is None:
         return demand.replicas, "no group says what it has to do"
     if not spec.min_replicas and _idle(spec, demand, load):
@@ -144,18 +152,20 @@ def _up(demand: Demand, called: Decision, memory: Memory, now: float, tempo: Tem
         if now - memory.uneven < tempo.rebalance:
             told = f"the busiest ranks have {demand.imbalance:.1f} times the mean to do: experts are moved first"
             return Decision(demand.replicas, told), memory
-    lasting = min(count for at, count in memory.wanted if at >= now - tempo.up)
-    if now - memory.since < tempo.up or lasting <= demand.replicas or now - memory.up < tempo.up_pause:
+    lasting = memory.wanted.least(tempo.up)
+    if not memory.wanted.covers(tempo.up) or lasting <= demand.replicas or now - memory.up < tempo.up_pause:
         return Decision(demand.replicas, called.reason), memory
-    return Decision(min(lasting, max(2 * demand.replicas, demand.replicas + _STEP)), called.reason), replace(memory, up=now)
+    return Decision(min(lasting, max(2 * demand.replicas, demand.replicas + _STEP)), called.reason), replace(
+        memory, up=now
+    )
 
 
 def _down(demand: Demand, called: Decision, memory: Memory, now: float, tempo: Tempo) -> tuple[Decision, Memory]:
     if not called.replicas:
         # Long enough without a request is a window of its own.
         return called, replace(memory, down=now)
-    most = max(count for at, count in memory.wanted if at >= now - tempo.down)
-    early = now - memory.since < tempo.down or now - memory.down < tempo.down_pause
+    most = memory.wanted.most(tempo.down)
+    early = not memory.wanted.covers(tempo.down) or now - memory.down < tempo.down_pause
     if early or not demand.settled or most >= demand.replicas:
         return Decision(demand.replicas, called.reason), memory
     return Decision(max(most, -(-demand.replicas // 2)), called.reason), replace(memory, down=now)

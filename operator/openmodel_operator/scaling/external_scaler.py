@@ -27,7 +27,10 @@ from openmodel_protos import externalscaler_pb2_grpc as pb_grpc
 METRIC = "openmodel-groups"
 _MOST = 1000
 _LOOK_SECONDS = 5.0
-_TARGETS = ("waitingTokensPerRank", "kvCacheUtilization", "timeToFirstTokenSeconds")
+_TARGETS = {"waitingTokensPerRank": 1.0, "kvCacheUtilization": 0.01, "timeToFirstTokenSeconds": 0.001}
+"""And the least that each may be, as in spec.autoscaling."""
+# Each costs a question to the model's pods.
+_MOST_CALLS = 1000
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
@@ -83,7 +86,9 @@ class ExternalScaler(pb_grpc.ExternalScalerServicer):
         groups = float(called_for(spec, demand).replicas)
         if demand.load is not None and groups:
             # An HPA has a tolerance and windows of its own.
-            groups = demand.ready * pressure(spec, demand.load, demand.max_num_seqs).ratio
+            pressed = demand.ready * pressure(spec, demand.load, demand.max_num_seqs).ratio
+            # Pods that do not answer may be those that have most to do.
+            groups = max(groups, pressed) if demand.load.silent else pressed
         value = pb.MetricValue(metricName=METRIC, metricValue=math.ceil(groups), metricValueFloat=groups)
         return pb.GetMetricsResponse(metricValues=[value])
 
@@ -106,7 +111,7 @@ class ExternalScaler(pb_grpc.ExternalScalerServicer):
 
 async def serve_scaler(scaler: ExternalScaler, port: int) -> None:
     """Serves until cancelled."""
-    server = grpc.aio.server(options=(("grpc.so_reuseport", 0),))
+    server = grpc.aio.server(options=(("grpc.so_reuseport", 0),), maximum_concurrent_rpcs=_MOST_CALLS)
     pb_grpc.add_ExternalScalerServicer_to_server(scaler, server)
     server.add_insecure_port(f"[::]:{port}")
     await server.start()
@@ -123,20 +128,20 @@ async def _targets(request: pb.ScaledObjectRef, context: Context) -> Autoscaling
         told = "trigger metadata: model is missing: the name of an OpenModel in the ScaledObject's namespace"
         await _refuse(context, grpc.StatusCode.INVALID_ARGUMENT, told)
     try:
-        targets = {name: _number(name, metadata[name]) for name in _TARGETS if name in metadata}
-        idle = {"idleSeconds": _number("idleSeconds", metadata["idleSeconds"])} if "idleSeconds" in metadata else {}
+        targets = {name: _number(name, metadata[name], least) for name, least in _TARGETS.items() if name in metadata}
+        idle = {name: _number(name, metadata[name], 1.0) for name in ("idleSeconds",) if name in metadata}
     except ValueError as error:
         await _refuse(context, grpc.StatusCode.INVALID_ARGUMENT, f"trigger metadata: {error}")
     return parse_autoscaling({"minReplicas": 0, "maxReplicas": _MOST, "targets": targets, **idle})
 
 
-def _number(name: str, text: str) -> float:
+def _number(name: str, text: str, least: float) -> float:
     try:
         value = float(text)
     except ValueError:
-        value = 0.0
-    if not 0 < value < math.inf:
-        raise ValueError(f"{name}: {text!r} is not a number above 0")
+        value = math.nan
+    if not least <= value < math.inf:
+        raise ValueError(f"{name}: {text!r} is not a number from {least:g} on")
     return value
 
 

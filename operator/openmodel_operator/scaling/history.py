@@ -18,7 +18,7 @@ from openmodel_operator.spec import AutoscalingSpec, Manifest
 
 MOST_ENTRIES = 10
 _FOREIGN = "written by somebody else"
-_CONTESTED_WITHIN = timedelta(minutes=10)
+_CONTESTED_WITHIN = timedelta(minutes=30)
 _CONTESTED_TIMES = 3
 # While the count is contested it is written no more often than this.
 _CONTESTED_PAUSE = timedelta(minutes=5)
@@ -34,11 +34,14 @@ class Scaling:
     contested: bool
 
 
-def with_foreign(before: Mapping[str, Any], replicas: int, now: datetime) -> list[Mapping[str, Any]]:
-    """The history of `status.scaling`, and what somebody else has done since to the count."""
+def with_foreign(
+    before: Mapping[str, Any], replicas: int, known: Sequence[int | None], now: datetime
+) -> list[Mapping[str, Any]]:
+    """The history of `status.scaling`, and what somebody else has made of the count since: none that was known."""
     history = list(before.get("history", []))
-    desired = before.get("desired", replicas)
-    return history if desired == replicas else _added(history, desired, replicas, _FOREIGN, now)
+    if "desired" not in before or replicas in known:
+        return history
+    return _added(history, before["desired"], replicas, _FOREIGN, now)
 
 
 def is_contested(history: Sequence[Mapping[str, Any]], now: datetime) -> bool:

@@ -21,7 +21,11 @@ PORT = 9090
 _LOOK_SECONDS = 1.0
 _RETRY_SECONDS = 1.0
 # A router that is gone without a word is missed after this.
-_KEEPALIVE = (("grpc.keepalive_time_ms", 10_000), ("grpc.keepalive_timeout_ms", 5_000))
+_KEEPALIVE = (
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.max_pings_without_data", 0),
+)
 
 
 class RouterDemand:
@@ -51,7 +55,7 @@ class RouterDemand:
                 for router in [router for router in listening if router not in there]:
                     listening.pop(router).cancel()
                 for router in there:
-                    if router not in listening:
+                    if router not in listening or listening[router].done():
                         listening[router] = asyncio.create_task(self._listen(router))
                 await asyncio.sleep(_LOOK_SECONDS)
         finally:
@@ -67,8 +71,9 @@ class RouterDemand:
                     # Whatever it told before may not hold any more: it tells all of it first.
                     async for report in pb_grpc.DemandStub(channel).Watch(pb.DemandRequest()):
                         self._note(router, report)
-            except grpc.aio.AioRpcError as error:
-                _log.info("router %s does not say what it holds: %s", router, error.details())
+            except Exception as error:
+                # Whatever it is: one that is not heard is asked again.
+                _log.info("router %s does not say what it holds: %s", router, error)
             finally:
                 self._forget(router)
             await asyncio.sleep(_RETRY_SECONDS)

@@ -31,6 +31,8 @@ class StepOutcome:
 
     outputs: list[TokenOutput]
     failed: list[RequestFailed] = field(default_factory=list)
+    admitted: tuple[int, ...] = ()
+    """Requests that were admitted for the first time."""
 
 
 class Engine:
@@ -107,7 +109,7 @@ class Engine:
             assert self.group is not None
             self.group.leave(error)
             return StepOutcome([])
-        return StepOutcome(self._scheduler.update(batch, sampled))
+        return StepOutcome(self._scheduler.update(batch, sampled), admitted=batch.admitted)
 
     def _give_up(self, sequence: Sequence, error: RequestError) -> StepOutcome:
         """What is left of a step that one sequence made impossible: the others are scheduled anew."""

@@ -119,9 +119,12 @@ class Scheduler:
         budget = min(budget - _rows(scheduled), self._limits.max_prompt_tokens)
         generating = len(scheduled)
         self._continue((item for item in list(self._running) if item.num_remaining > 1), budget, scheduled)
-        scheduled.extend(self._admit(budget - _rows(scheduled[generating:])))
+        newcomers = list(self._admit(budget - _rows(scheduled[generating:])))
+        first = tuple(item.sequence.request.request_id for item in newcomers if not item.sequence.admitted)
+        for item in newcomers:
+            item.sequence.admitted = True
         # A sequence that was put off after it was chosen holds nothing any more.
-        return Batch(tuple(item for item in scheduled if item.sequence.blocks))
+        return Batch(tuple(item for item in (*scheduled, *newcomers) if item.sequence.blocks), first)
 
     def update(self, batch: Batch, sampled: Iterable[SampledToken]) -> list[TokenOutput]:
         """Books a step that ran: `sampled` has one token for each scheduled sequence that samples, in order."""

@@ -21,6 +21,8 @@ class Sequence:
     """Its place in the order of arrival."""
     matcher: GrammarMatcher | None = None
     """What its tokens must follow; None where any may come."""
+    admitted: bool = False
+    """It has been admitted before."""
     tokens: list[int] = field(default_factory=list)
     num_computed: int = 0
     """Tokens whose keys and values are in the cache for good: a step that ran has been booked."""
@@ -90,6 +92,8 @@ class Batch:
     """What one step computes. Running it again computes the same: nothing is booked before `Scheduler.update`."""
 
     scheduled: tuple[ScheduledSequence, ...]
+    admitted: tuple[int, ...] = ()
+    """Requests that are admitted for the first time."""
 
     @property
     def num_tokens(self) -> int:

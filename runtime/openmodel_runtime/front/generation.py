@@ -169,9 +169,17 @@ class _Sink:
         self._timer = timer
         self._every = every
 
+    def admitted(self, at_ns: int, swapped: float) -> None:
+        """See `TokenSink`."""
+        self._timer.admitted_at(at_ns, swapped)
+
+    def finished(self, swapped: float) -> None:
+        """See `TokenSink`."""
+        self._timer.finished(swapped)
+
     def token(self, output: TokenOutput) -> None:
         """Takes a token, and says so with every so many and with the last."""
-        self._timer.token()
+        self._timer.token(output.cached_prompt_tokens)
         if self._completion.add(output) >= self._every or output.finish_reason:
             self._run.came()
 

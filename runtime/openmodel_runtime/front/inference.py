@@ -17,6 +17,7 @@ from openmodel_runtime.front.generation import Generator
 from openmodel_runtime.front.parse import parse_request
 from openmodel_runtime.front.respond import Responder
 from openmodel_runtime.front.statistics import CANCELLED, RequestTimer, Statistics
+from openmodel_runtime.telemetry.ended_request import Parent
 from openmodel_runtime.text.conversation import Conversation
 
 _log = logging.getLogger(__name__)
@@ -47,10 +48,11 @@ class Inference:
             )
 
     async def responses(
-        self, request: pb.ModelInferRequest, *, streaming: bool
+        self, request: pb.ModelInferRequest, parent: Parent = None, *, streaming: bool
     ) -> AsyncGenerator[pb.ModelStreamInferResponse, None]:
         """Each response, marked as the last one or not when `streaming`; RequestError when there is none to give."""
         timer = RequestTimer()
+        timer.parent = parent
         outcome: str | None = CANCELLED
         try:
             if self.draining:

@@ -23,6 +23,9 @@ from openmodel_runtime.front.statistics import Statistics
 from openmodel_runtime.group.peers import NoPeers, PeerStreams
 from openmodel_runtime.group.supervisor import RankSupervisor
 from openmodel_runtime.telemetry.metrics import RuntimeMetrics
+from openmodel_runtime.telemetry.spans import RequestSpans
+from openmodel_telemetry import names
+from openmodel_telemetry.providers import Telemetry
 
 _log = logging.getLogger(__name__)
 _HAND_OVER_SECONDS = 10.0
@@ -34,12 +37,15 @@ async def serve(server: ServerConfig, engine: EngineConfig, group: GroupConfig) 
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    metrics = RuntimeMetrics(server.model_name)
+    telemetry = Telemetry("openmodel-runtime", **{names.MODEL: server.model_name, names.REVISION: server.model_version})
+    metrics = RuntimeMetrics(telemetry, server.model_name)
     health = Health(("", SERVICE, server.model_name))
     peers = PeerStreams(group, server.model_version) if group.peers else NoPeers()
     rank = RankSupervisor(server.model_path, engine, group, peers, on_ready=health.set_ready, metrics=metrics)
     activity = Activity()
-    statistics = Statistics(sinks=(metrics, activity))
+    statistics = Statistics(
+        sinks=(metrics, activity, RequestSpans(telemetry.tracer, server.model_name, server.model_version))
+    )
     generator = Generator(server.model_path, rank, server.max_waiting_requests)
     inference = Inference(server.model_name, server.model_version, generator, statistics, activity)
     servicer = InferenceServicer(
@@ -49,8 +55,9 @@ async def serve(server: ServerConfig, engine: EngineConfig, group: GroupConfig) 
         inference=inference,
         statistics=statistics,
         rank=rank,
+        traces=telemetry.traces,
     )
-    exposition = metrics.serve(server.host.strip("[]"), server.metrics_port)
+    exposition = telemetry.serve(server.host.strip("[]"), server.metrics_port)
     front = Front(server, servicer, LoadServicer(rank, activity), health)
     await front.start()
     _log.info("listening on port %d; loading %s", front.port, server.model_path)
@@ -74,3 +81,5 @@ async def serve(server: ServerConfig, engine: EngineConfig, group: GroupConfig) 
         await front.stop()
         await generator.text.close()
         exposition.shutdown()
+        exposition.server_close()
+        await asyncio.to_thread(telemetry.shutdown)

@@ -24,6 +24,8 @@ from openmodel_runtime.front.respond import message_of
 from openmodel_runtime.front.statistics import Statistics
 from openmodel_runtime.front.stream import GRPC_ERROR_KEY, InferStream
 from openmodel_runtime.group.supervisor import RankSupervisor
+from openmodel_runtime.telemetry.ended_request import Parent
+from openmodel_telemetry.propagation import caller_of
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Request = TypeVar("Request")
@@ -70,6 +72,7 @@ class InferenceServicer(pb_grpc.GRPCInferenceServiceServicer):
         inference: Inference,
         statistics: Statistics,
         rank: RankSupervisor,
+        traces: bool = False,
     ) -> None:
         self._name = name
         self._version = version
@@ -77,6 +80,7 @@ class InferenceServicer(pb_grpc.GRPCInferenceServiceServicer):
         self._inference = inference
         self._statistics = statistics
         self._rank = rank
+        self._traces = traces
         self._streams: set[InferStream] = set()
         self._calls: set[asyncio.Task[Any]] = set()
 
@@ -95,6 +99,10 @@ class InferenceServicer(pb_grpc.GRPCInferenceServiceServicer):
             stream.drain()
         while self._calls:
             await asyncio.wait(self._calls)
+
+    def _caller(self, context: Context) -> Parent:
+        """Whoever called, as far as somebody is to be told of it."""
+        return caller_of(context.invocation_metadata() or ()) if self._traces else None
 
     def _note_call(self) -> None:
         """Remembers the call until it has ended, its status sent and all."""
@@ -150,7 +158,8 @@ class InferenceServicer(pb_grpc.GRPCInferenceServiceServicer):
     async def ModelInfer(self, request: pb.ModelInferRequest, context: Context) -> pb.ModelInferResponse:
         """The whole completion in one response."""
         self._note_call()
-        async with aclosing(self._inference.responses(request, streaming=False)) as responses:
+        parent = self._caller(context)
+        async with aclosing(self._inference.responses(request, parent, streaming=False)) as responses:
             async for response in responses:
                 return response.infer_response
         raise AssertionError("a generation ended without a response")
@@ -162,7 +171,7 @@ class InferenceServicer(pb_grpc.GRPCInferenceServiceServicer):
         self._note_call()
         metadata = context.invocation_metadata() or ()
         grpc_errors = any(key == GRPC_ERROR_KEY and value == "true" for key, value in metadata)
-        stream = InferStream(self._inference, context.write, grpc_errors=grpc_errors)
+        stream = InferStream(self._inference, context.write, self._caller(context), grpc_errors=grpc_errors)
         self._streams.add(stream)
         try:
             if self._inference.draining:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from openmodel_protos import grpc_service_pb2 as pb
-from openmodel_runtime.telemetry.ended_request import EndedRequest
+from openmodel_runtime.telemetry.ended_request import EndedRequest, Parent
 
 Clock = Callable[[], int]
 CANCELLED = "CANCELLED"
@@ -25,7 +25,13 @@ class RequestTimer:
         self._clock = clock
         self.received = clock()
         self.queued: int | None = None
+        self.admitted: int | None = None
         self.first_token: int | None = None
+        self.cached_tokens = 0
+        self.exchange_seconds = 0.0
+        self._swapped_before = 0.0
+        self.parent: Parent = None
+        """Whoever called, as OpenTelemetry knows them."""
         self.operation = "text_completion"
         self.input_tokens = 0
         self.output_tokens = 0
@@ -36,10 +42,20 @@ class RequestTimer:
         self.input_tokens = input_tokens
         self.queued = self._clock()
 
-    def token(self) -> None:
-        """A token came: the first one counts."""
+    def admitted_at(self, at_ns: int, swapped: float) -> None:
+        """A completion was admitted, on the same clock: the first one counts."""
+        if self.admitted is None:
+            self.admitted, self._swapped_before = at_ns, swapped
+
+    def finished(self, swapped: float) -> None:
+        """A completion ends: until the last one its rank's exchanges were for the request too."""
+        self.exchange_seconds = swapped - self._swapped_before
+
+    def token(self, cached_tokens: int) -> None:
+        """A token came, of a prompt of which so much was known: the first one counts."""
         if self.first_token is None:
             self.first_token = self._clock()
+            self.cached_tokens = cached_tokens
 
     def now(self) -> int:
         """The clock."""
@@ -92,14 +108,19 @@ class Statistics:
             self._input.add(timer.queued - timer.received)
             self._first.add(timer.first_token - timer.queued)
             self._rest.add(end - timer.first_token)
-        first = None if timer.first_token is None else timer.first_token - timer.received
         ended = EndedRequest(
             operation=timer.operation,
-            duration_seconds=duration / 1e9,
-            first_token_seconds=None if first is None else first / 1e9,
+            received=timer.received,
+            queued=timer.queued,
+            admitted=timer.admitted,
+            first_token=timer.first_token,
+            ended=end,
             input_tokens=timer.input_tokens,
+            cached_tokens=timer.cached_tokens,
             output_tokens=timer.output_tokens,
+            exchange_seconds=timer.exchange_seconds,
             error=error,
+            parent=timer.parent,
         )
         for sink in self.sinks:
             sink.request_ended(ended)

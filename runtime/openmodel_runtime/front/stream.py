@@ -15,6 +15,7 @@ from openmodel_protos import grpc_service_pb2 as pb
 from openmodel_runtime.errors import InvalidRequest, RequestError, Unavailable
 from openmodel_runtime.front.inference import DRAINING, Inference
 from openmodel_runtime.front.respond import empty_response, mark_final, message_of
+from openmodel_runtime.telemetry.ended_request import Parent
 
 GRPC_ERROR_KEY = "triton_grpc_error"
 # Requests of one call that may be under way; beyond, the call is not read, which holds up its sender alone.
@@ -26,7 +27,8 @@ Write = Callable[[pb.ModelStreamInferResponse], Awaitable[None]]
 class InferStream:
     """Serves one call."""
 
-    def __init__(self, inference: Inference, write: Write, *, grpc_errors: bool) -> None:
+    def __init__(self, inference: Inference, write: Write, parent: Parent = None, *, grpc_errors: bool) -> None:
+        self._parent = parent
         self._inference = inference
         self._write = write
         self._grpc_errors = grpc_errors
@@ -87,7 +89,7 @@ class InferStream:
 
     async def _serve_one(self, request: pb.ModelInferRequest) -> None:
         try:
-            async with aclosing(self._inference.responses(request, streaming=True)) as responses:
+            async with aclosing(self._inference.responses(request, self._parent, streaming=True)) as responses:
                 async for response in responses:
                     await self._send(response)
                     if self._error is not None:

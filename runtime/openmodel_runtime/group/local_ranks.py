@@ -104,6 +104,7 @@ class LocalRanks:
                 step,
                 running=sum(last.running for last in leading),
                 waiting=sum(last.waiting for last in leading),
+                waiting_tokens=sum(last.waiting_tokens for last in leading),
                 free_tokens=sum(last.free_tokens for last in leading),
             )
         )

@@ -9,6 +9,7 @@ T tokens of this rank, U of all ranks, K experts a token, R rows that this rank'
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -50,6 +51,7 @@ class GroupExchange:
         self._owner_U: Integers = np.empty(0, np.int64)
         self._first = 0
         self.waiting = False
+        self.swapping_seconds = 0.0
         """True while others are waited for."""
 
     @property
@@ -113,9 +115,10 @@ class GroupExchange:
         out_XD = rows_XD.new_empty((int(sum(receive)), rows_XD.shape[1]))
         arriving = _slices(receive)
         out_XD[arriving[self._rank]] = rows_XD[send[self._rank]]
-        self.waiting = True
+        began, self.waiting = time.perf_counter(), True
         self._mailbox.swap([rows_XD[part] for part in send], [out_XD[part] for part in arriving])
         self.waiting = False
+        self.swapping_seconds += time.perf_counter() - began
         return out_XD
 
 

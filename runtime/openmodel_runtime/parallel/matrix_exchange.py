@@ -8,6 +8,8 @@ T tokens of the step, D hidden dimension.
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -26,6 +28,7 @@ class MatrixExchange:
     def __init__(self, mailbox: Mailbox) -> None:
         self._mailbox = mailbox
         self.waiting = False
+        self.swapping_seconds = 0.0
         """True while others are waited for."""
 
     @property
@@ -98,9 +101,10 @@ class MatrixExchange:
         return parts
 
     def _swap(self, out: list[Tensor], into: list[Tensor]) -> None:
-        self.waiting = True
+        began, self.waiting = time.perf_counter(), True
         self._mailbox.swap(out, into)
         self.waiting = False
+        self.swapping_seconds += time.perf_counter() - began
 
 
 def _sum(parts: list[Tensor], residual_TD: Tensor | None) -> Tensor:

@@ -21,6 +21,7 @@ class _Alone:
     """A step with nobody; see `StepExchange`."""
 
     waiting = False
+    swapping_seconds = 0.0
 
     def open(self, told: StepOpening) -> OpenedStep:
         """There is nobody to tell."""

@@ -50,6 +50,8 @@ class StepExchange(Protocol):
 
     waiting: bool
     """True while others are waited for."""
+    swapping_seconds: float
+    """How long rows went to and fro so far, waiting for others included; not the openings of steps."""
 
     @property
     def experts(self) -> ExpertExchange | None:

@@ -57,6 +57,12 @@ _log = logging.getLogger(__name__)
 class TokenSink(Protocol):
     """Whoever takes the tokens of one request. Called while the rank's messages are read: it must not wait."""
 
+    def admitted(self, at_ns: int, swapped: float) -> None:
+        """The request was admitted; `swapped` is how long the rank has exchanged rows with others so far."""
+
+    def finished(self, swapped: float) -> None:
+        """Its last token comes; `swapped` as above."""
+
     def token(self, output: TokenOutput) -> None:
         """The next token; none comes after one with a finish reason."""
 
@@ -69,6 +75,7 @@ class RankClient:
 
     def __init__(self) -> None:
         self._ids = itertools.count(1)
+        self._swapped = 0.0
         self._requests: dict[int, TokenSink] = {}
         self._ended = False
         self._unanswered = 0
@@ -156,9 +163,14 @@ class RankClient:
         self._step_seconds = pong.step_seconds
 
     def _hand_out(self, step: StepDone) -> None:
+        self._swapped += step.swapping_seconds
+        for request_id in step.admitted:
+            if sink := self._requests.get(request_id):
+                sink.admitted(step.began_ns, self._swapped)
         for output in step.outputs:
             if sink := self._requests.get(output.request_id):
                 if output.finish_reason:
+                    sink.finished(self._swapped)
                     del self._requests[output.request_id]
                 sink.token(output)
         for failure in step.failed:

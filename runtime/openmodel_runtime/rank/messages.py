@@ -168,6 +168,12 @@ class StepDone(msgspec.Struct, frozen=True, tag=True, kw_only=True):
 
     outputs: list[TokenOutput]
     failed: list[RequestFailed] = []
+    admitted: list[int] = []
+    """Requests that were admitted for the first time in this step."""
+    began_ns: int = 0
+    """When the step began, on the machine's steady clock; 0 where nobody was admitted."""
+    swapping_seconds: float = 0.0
+    """How long the rank has sent rows to others and waited for theirs since the step told of before."""
     running: int
     waiting: int
     waiting_tokens: int = 0

@@ -13,11 +13,12 @@ from contextlib import suppress
 
 from msgspec import structs
 
-from openmodel_runtime.engine.engine import Engine
+from openmodel_runtime.engine.engine import Engine, StepOutcome
 from openmodel_runtime.engine.grammar import GrammarMatcher
 from openmodel_runtime.engine.memory import held_bytes
 from openmodel_runtime.errors import EXIT_START_FAILED, StartError
 from openmodel_runtime.parallel.membership import Membership, NextGroup
+from openmodel_runtime.parallel.step_group import StepExchange
 from openmodel_runtime.rank.channel import Channel
 from openmodel_runtime.rank.hearing import Hearing
 from openmodel_runtime.rank.inbox import Arrival, Awaited, Closed, Inbox, Item, NoLongerAwaited
@@ -35,7 +36,7 @@ from openmodel_runtime.rank.messages import (
 )
 from openmodel_runtime.rank.progress import Progress
 from openmodel_runtime.rank.startup import StartedRank, grammar_compiler, start_rank
-from openmodel_runtime.request import RequestFailed, TokenOutput
+from openmodel_runtime.request import RequestFailed
 
 _log = logging.getLogger(__name__)
 _WAITING_SECONDS = 0.001
@@ -117,8 +118,8 @@ def _loop(channel: Channel, rank: StartedRank, inbox: Inbox, progress: Progress)
         refused = [item for item in items if isinstance(item, RequestFailed)]
         for item in items:
             _take(rank, item, inbox, channel)
-        outcome = engine.step()
-        reports.send(outcome.outputs, refused + outcome.failed)
+        began_ns = time.monotonic_ns()
+        reports.send(engine.step(), refused, began_ns)
         if engine.group is not None and engine.group.waiting and not engine.idle:
             # Nobody computes, and something is to come: the processor is for those who make it ready.
             time.sleep(_WAITING_SECONDS)
@@ -132,8 +133,10 @@ class _Reports:
         self._engine = engine
         self._told = StepDone(outputs=[], running=0, waiting=0, free_tokens=0)
         self._told_group = 0
+        self._exchange: StepExchange | None = None
+        self._swapped = 0.0
 
-    def send(self, outputs: list[TokenOutput], failed: list[RequestFailed]) -> None:
+    def send(self, outcome: StepOutcome, refused: list[RequestFailed], began_ns: int) -> None:
         """Tells what is new."""
         group = self._group()
         if group > self._told_group:
@@ -141,16 +144,28 @@ class _Reports:
             self._channel.send(Regrouped(group))
         scheduler = self._engine.scheduler
         step = StepDone(
-            outputs=outputs,
-            failed=failed,
+            outputs=outcome.outputs,
+            failed=refused + outcome.failed,
+            admitted=list(outcome.admitted),
+            began_ns=began_ns if outcome.admitted else 0,
+            swapping_seconds=self._swapping() if outcome.outputs or outcome.admitted else 0.0,
             running=scheduler.num_running,
             waiting=scheduler.num_waiting,
             waiting_tokens=scheduler.waiting_tokens,
             free_tokens=scheduler.free_tokens,
         )
         if step != self._told:
-            self._told = structs.replace(step, outputs=[], failed=[])
+            self._told = structs.replace(step, outputs=[], failed=[], admitted=[], began_ns=0, swapping_seconds=0.0)
             self._channel.send(step)
+
+    def _swapping(self) -> float:
+        """What has been added since it was asked last; of a new group, what it has."""
+        exchange = None if self._engine.group is None else self._engine.group.exchange
+        if exchange is None:
+            return 0.0
+        new = exchange.swapping_seconds - (self._swapped if exchange is self._exchange else 0.0)
+        self._exchange, self._swapped = exchange, exchange.swapping_seconds
+        return new
 
     def _group(self) -> int:
         group = self._engine.group

@@ -14,7 +14,7 @@ from openmodel_operator.desired.network_policy import network_policy
 from openmodel_operator.desired.pod import pod_template
 from openmodel_operator.desired.service import model_service
 from openmodel_operator.plan import plan_group
-from openmodel_operator.spec import Manifest
+from openmodel_operator.spec import Manifest, TelemetrySpec
 
 
 def a_stateful_set(**fields: Any) -> Manifest:
@@ -39,7 +39,7 @@ def live(manifest: Manifest) -> Manifest:
 def test_what_the_api_server_adds_does_not_count() -> None:
     for manifest in (
         a_stateful_set(),
-        stamped(network_policy(IDENTITY)),
+        stamped(network_policy(IDENTITY, TelemetrySpec())),
         stamped(model_service(IDENTITY, {"a": "b"})),
     ):
         assert is_applied(manifest, live(manifest))
@@ -77,7 +77,7 @@ def test_empty_values_that_the_api_server_leaves_out_are_no_difference() -> None
 
 
 def test_another_owner_beside_ours_is_no_difference() -> None:
-    manifest = stamped(network_policy(IDENTITY))
+    manifest = stamped(network_policy(IDENTITY, TelemetrySpec()))
     found = live(manifest)
     found["metadata"]["ownerReferences"].append({"name": IDENTITY.name, "uid": "of-another-kind"})
     assert is_applied(manifest, found)

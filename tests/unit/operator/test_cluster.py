@@ -14,7 +14,7 @@ from openmodel_operator.desired.network_policy import network_policy
 from openmodel_operator.kube import Kube, KubeError, Page
 from openmodel_operator.leadership import NotLeading
 from openmodel_operator.object_cache import ObjectCache
-from openmodel_operator.spec import Manifest
+from openmodel_operator.spec import Manifest, TelemetrySpec
 
 
 class CountingKube(DictionaryKube):
@@ -38,7 +38,7 @@ async def test_what_is_as_it_should_be_is_not_written_again() -> None:
     kube, cache = CountingKube(), ObjectCache()
     cluster, changed = a_cluster(kube, cache)
     for _ in range(3):
-        await cluster.apply(network_policy(IDENTITY))
+        await cluster.apply(network_policy(IDENTITY, TelemetrySpec()))
     assert kube.applied == 1
     assert changed == [(IDENTITY.namespace, IDENTITY.name)]
     by_hand = cache.get("NetworkPolicy", IDENTITY.namespace, IDENTITY.name)
@@ -46,14 +46,14 @@ async def test_what_is_as_it_should_be_is_not_written_again() -> None:
     by_hand["spec"]["ingress"] = []
     by_hand["metadata"]["resourceVersion"] = "99"
     cache.put("NetworkPolicy", by_hand)
-    await cluster.apply(network_policy(IDENTITY))
+    await cluster.apply(network_policy(IDENTITY, TelemetrySpec()))
     assert kube.applied == 2
 
 
 async def test_what_reads_differently_for_ever_is_written_once() -> None:
     kube, cache = CountingKube(), ObjectCache()
     cluster, changed = a_cluster(kube, cache)
-    await cluster.apply(network_policy(IDENTITY))
+    await cluster.apply(network_policy(IDENTITY, TelemetrySpec()))
     changed.clear()
     cached = cache.get("NetworkPolicy", IDENTITY.namespace, IDENTITY.name)
     assert cached is not None
@@ -63,7 +63,7 @@ async def test_what_reads_differently_for_ever_is_written_once() -> None:
     other.put("NetworkPolicy", cached)
     again, changed = a_cluster(kube, other)
     for _ in range(3):
-        await again.apply(network_policy(IDENTITY))
+        await again.apply(network_policy(IDENTITY, TelemetrySpec()))
     assert kube.applied == 2
     assert changed == []
 
@@ -73,7 +73,7 @@ async def test_what_bears_no_label_of_ours_is_not_taken_over() -> None:
     kube.objects["NetworkPolicy", IDENTITY.name] = {"metadata": {"name": IDENTITY.name, "uid": "theirs"}}
     cluster, _ = a_cluster(kube, ObjectCache())
     with pytest.raises(NameTaken, match="left alone"):
-        await cluster.apply(network_policy(IDENTITY))
+        await cluster.apply(network_policy(IDENTITY, TelemetrySpec()))
     assert kube.applied == 0
 
 
@@ -112,8 +112,8 @@ async def test_who_does_not_lead_writes_nothing() -> None:
     cluster = Cluster(cast(Kube, kube), ObjectCache(), refuse)
     child = {"apiVersion": "v1", "kind": "Service", "metadata": {"namespace": "n", "name": "s", "uid": "u"}}
     writes: list[Any] = [
-        cluster.apply(network_policy(IDENTITY)),
-        cluster.share(network_policy(IDENTITY), "m"),
+        cluster.apply(network_policy(IDENTITY, TelemetrySpec())),
+        cluster.share(network_policy(IDENTITY, TelemetrySpec()), "m"),
         cluster.delete(child),
         cluster.patch_status(child, {}),
         cluster.create_event(child),

@@ -84,8 +84,8 @@ async def test_groups_are_told_as_a_fraction_of_which_each_replica_is_to_have_on
         await serving(world)
         (spec,) = (await world.stub.GetMetricSpec(a_ref())).metricSpecs
         assert (spec.metricName, spec.targetSizeFloat) == (METRIC, 1.0)
-        world.load = a_load(waiting=3, waiting_tokens=2500, under_way=3)
-        assert await world.groups() == pytest.approx(2.5)
+        world.load = a_load(waiting=3, waiting_tokens=1500, under_way=3)
+        assert await world.groups() == pytest.approx(1.5)
         assert await world.active()
         world.load = a_load(idle_seconds=601.0)
         assert await world.groups() == 0

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from factories import a_load
 from kube_double import KEY, DictionaryKube, Prover, controller
+from openmodel_operator.kube import KubeError
 from openmodel_operator.scaling.decision import Tempo
 from openmodel_operator.scaling.load import PodLoad
 
@@ -116,9 +119,69 @@ async def test_load_calls_for_another_group() -> None:
     subject = controller(kube, Prover(), ask_load=pods, tempo=Tempo(up=0.0, up_pause=0.0))
     await subject.reconcile(KEY)
     kube.run_pod()
-    for _ in range(2):
+    # One look proves it, and two have to see the load.
+    for _ in range(3):
         await subject.reconcile(KEY)
     assert replicas(kube) == 2
     assert len([name for kind, name in kube.objects if kind == "StatefulSet"]) == 2
     (event,) = [event for event in kube.events if event["reason"] == "ScaledUp"]
     assert event["message"].startswith("from 1 to 2 groups: 9000 tokens of prompts wait at each rank (target 4096")
+
+
+async def test_a_count_of_zero_is_not_taken_back_while_groups_are_kept_from_going() -> None:
+    kube, pods = DictionaryKube(**SCALED, rollout={"paused": False}), Pods(under_way=1)
+    subject = controller(kube, Prover(), ask_load=pods)
+    await subject.reconcile(KEY)
+    kube.run_pod()
+    for _ in range(2):
+        await subject.reconcile(KEY)
+    pods.load = a_load(idle_seconds=61.0)
+    assert kube.model is not None
+    # A new revision waits, and the one that serves stays as it is.
+    kube.model["spec"] |= {"engine": {"maxModelLen": 128}, "rollout": {"paused": True}}
+    for _ in range(5):
+        await subject.reconcile(KEY)
+    assert replicas(kube) == 0
+    assert [item["to"] for item in scaling(kube)["history"]] == [0]
+
+
+async def test_what_was_written_here_is_ours_though_the_status_did_not_come_to_say_so() -> None:
+    kube, pods = DictionaryKube(**SCALED), Pods(under_way=1)
+    subject = controller(kube, Prover(), ask_load=pods)
+    await subject.reconcile(KEY)
+    kube.run_pod()
+    for _ in range(2):
+        await subject.reconcile(KEY)
+    pods.load = a_load(idle_seconds=61.0)
+    kube.refusal = KubeError(500, "away")
+    with pytest.raises(KubeError):
+        await subject.reconcile(KEY)
+    kube.refusal = None
+    assert replicas(kube) == 0
+    await subject.reconcile(KEY)
+    assert replicas(kube) == 0
+    assert "somebody else" not in str(scaling(kube))
+
+
+async def test_calls_of_a_model_whose_spec_is_refused_still_go_to_the_routers_that_there_are() -> None:
+    kube = DictionaryKube(**SCALED)
+    subject = controller(kube, Prover())
+    await subject.reconcile(KEY)
+    assert kube.model is not None
+    kube.model["spec"]["access"] = {"tokensPerMinute": 1}
+    kube.routers = ["10.0.0.8"]
+    await subject.reconcile(KEY)
+    assert kube.ready() == ("False", "UnsupportedField")
+    assert route(kube)[0] == ["10.0.0.8"]
+
+
+async def test_the_slice_has_the_family_of_the_service_for_life() -> None:
+    kube = DictionaryKube(**SCALED)
+    kube.routers = ["10.0.0.9", "fd00::9"]
+    subject = controller(kube, Prover())
+    await subject.reconcile(KEY)
+    assert route(kube)[0] == ["10.0.0.9"]
+    kube.objects["EndpointSlice", "mixtral-router"]["addressType"] = "IPv6"
+    await subject.reconcile(KEY)
+    assert route(kube)[0] == ["fd00::9"]
+    assert kube.objects["EndpointSlice", "mixtral-router"]["addressType"] == "IPv6"

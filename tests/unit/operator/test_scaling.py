@@ -12,6 +12,7 @@ import pytest
 from factories import a_load
 from openmodel_operator.scaling.decision import Decision, Demand, Memory, Tempo, called_for, decide, is_active
 from openmodel_operator.scaling.load import together
+from openmodel_operator.scaling.window import Window
 from openmodel_operator.spec import AutoscalingSpec
 
 SPEC = AutoscalingSpec(min_replicas=0, max_replicas=8, idle_seconds=60, first_token_seconds=2.0)
@@ -31,7 +32,7 @@ class Model:
     demand: Demand
     spec: AutoscalingSpec = SPEC
     now: float = 1000.0
-    memory: Memory = field(default_factory=lambda: Memory(since=1000.0))
+    memory: Memory = field(default_factory=Memory)
     counts: list[int] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
     tempo: Tempo = TEMPO
@@ -155,3 +156,38 @@ def test_ranks_that_take_no_requests_do_not_count() -> None:
     assert load is not None
     assert (load.ranks, load.waiting_tokens, load.silent) == (1, 10, 1)
     assert together([None, a_load(ranks=0)]) is None
+
+
+def test_what_never_settles_keeps_nothing_for_ever() -> None:
+    """Four groups are asked for, and there is room for two."""
+    model = Model(a_demand(replicas=4, ready=2, settled=False))
+
+    def idle() -> Decision:
+        decision, model.memory = decide(SPEC, model.demand, model.memory, model.now, TEMPO)
+        model.now += LOOK
+        return decision
+
+    model.demand = replace(model.demand, load=together([a_load(idle_seconds=1e6)] * 2))
+    decisions = [idle().replicas for _ in range(int(TEMPO.patience / LOOK) + 2)]
+    assert set(decisions[:-2]) == {4}
+    assert decisions[-1] == 0
+
+
+def test_looks_that_come_late_count_and_after_a_silence_nothing_is_known() -> None:
+    window = Window()
+    for now, count in ((0.0, 1), (4.1, 9), (8.3, 9)):
+        window = window.add(now, count, 300.0)
+        assert window.least(4.0) == {0.0: 1, 4.1: 1, 8.3: 9}[now]
+    assert window.covers(8.0)
+    window = window.add(500.0, 1, 300.0)
+    assert not window.covers(4.0)
+    assert window.most(300.0) == 1
+
+
+def test_a_long_window_is_short_in_memory() -> None:
+    window, day = Window(), 86400.0
+    for look in range(3 * 21600):
+        window = window.add(look * 4.0, 7 if look == 50000 else 1, day)
+    assert len(window.entries) < 100
+    assert window.covers(day)
+    assert window.most(day) == 7

@@ -28,7 +28,7 @@ def fight(rounds: int) -> list[Mapping[str, Any]]:
     for turn in range(rounds):
         now = NOW + timedelta(seconds=20 * turn)
         history = with_decision(history, 1, Decision(2, "so much to do"), now)
-        history = with_foreign({"history": history, "desired": 2}, 1, now)
+        history = with_foreign({"history": history, "desired": 2}, 1, (2, 2), now)
     return history
 
 
@@ -36,15 +36,15 @@ def test_one_hand_of_somebody_else_is_told_and_followed() -> None:
     history = fight(1)
     assert [(item["from"], item["to"]) for item in history] == [(1, 2), (2, 1)]
     assert not is_contested(history, NOW)
-    assert with_foreign({}, 3, NOW) == []
+    assert with_foreign({}, 3, (None, None), NOW) == []
 
 
-def test_three_within_ten_minutes_contest_the_count_and_slow_the_writing_down() -> None:
+def test_three_within_half_an_hour_contest_the_count_and_slow_the_writing_down() -> None:
     history = fight(3)
     assert is_contested(history, NOW + timedelta(minutes=1))
     assert holds_back(history, NOW + timedelta(minutes=1))
     assert not holds_back(history, NOW + timedelta(minutes=6))
-    assert not is_contested(history, NOW + timedelta(minutes=11))
+    assert not is_contested(history, NOW + timedelta(minutes=31))
 
 
 def test_the_history_is_bounded() -> None:

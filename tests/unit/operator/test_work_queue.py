@@ -35,6 +35,23 @@ async def test_a_waiting_key_is_worked_on_once() -> None:
     assert seen == ["a", "b", "last"]
 
 
+async def test_a_key_that_is_put_first_is_worked_on_before_the_others_and_still_once() -> None:
+    seen: list[str] = []
+    done = asyncio.Event()
+
+    async def work(key: str) -> None:
+        seen.append(key)
+        if key == "last":
+            done.set()
+
+    queue = WorkQueue(work, 1)
+    for key in ("a", "b", "last"):
+        queue.add(key)
+    queue.add("b", first=True)
+    await run_until(queue, done)
+    assert seen == ["b", "a", "last"]
+
+
 async def test_a_key_added_during_its_work_is_worked_on_again_and_never_twice_at_once() -> None:
     running: set[str] = set()
     rounds = 0

@@ -16,7 +16,13 @@ class Clock:
 
 def ended(error: str | None = None, first: float | None = None) -> EndedRequest:
     return EndedRequest(
-        operation="chat", duration_seconds=1.0, first_token_seconds=first, input_tokens=1, output_tokens=1, error=error
+        operation="chat",
+        received=0,
+        first_token=None if first is None else int(first * 1e9),
+        ended=10**9,
+        input_tokens=1,
+        output_tokens=1,
+        error=error,
     )
 
 

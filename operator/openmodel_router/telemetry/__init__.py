@@ -1,1 +1,0 @@
-"""What the router tells about itself."""

@@ -1,0 +1,1 @@
+"""What all programs of OpenModel tell of themselves: names of metrics, spans and attributes, and their ways out."""

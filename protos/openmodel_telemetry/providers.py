@@ -1,0 +1,103 @@
+"""The ways out: Prometheus text for whoever asks, and OTLP over gRPC where the environment names a collector.
+
+The environment is OpenTelemetry's own: OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_TRACES_SAMPLER_ARG and the rest that its SDK
+knows. Spans go out in a thread of their own from a queue that is bounded: when a collector is slow or away they are
+dropped and counted (`otel.sdk.processor.span.processed`), and no request waits for them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+from wsgiref.simple_server import WSGIServer
+
+from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
+from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+from opentelemetry.exporter.prometheus import PrometheusMetricReader
+from opentelemetry.metrics import CallbackOptions, Observation
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+from opentelemetry.trace import NoOpTracer, Tracer
+from prometheus_client import CollectorRegistry, start_http_server
+
+from openmodel_telemetry.instrument import Instrument, Kind
+
+ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
+RATIO = "OTEL_TRACES_SAMPLER_ARG"
+_COUNT_DROPPED = "OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED"
+
+Observations = Iterable[tuple[float, Mapping[str, str]]]
+"""Values with their attributes."""
+
+
+class Telemetry:
+    """Metrics and spans of one program."""
+
+    def __init__(self, service: str, **attributes: str) -> None:
+        """`service` is its name; `attributes` are those of all that it tells."""
+        # What the SDK drops it only counts when it is told to, and it is told by the environment alone.
+        os.environ.setdefault(_COUNT_DROPPED, "true")
+        self._registry = CollectorRegistry()
+        exports = bool(os.environ.get(ENDPOINT))
+        resource = Resource.create({"service.name": service, **attributes})
+        readers: list[MetricReader] = [PrometheusMetricReader(registry=self._registry)]
+        if exports:
+            readers.append(PeriodicExportingMetricReader(OTLPMetricExporter()))
+        self._meters = MeterProvider(metric_readers=readers, resource=resource)
+        self._meter = self._meters.get_meter(service)
+        self._tracers = _tracers(resource, self._meters) if exports else None
+        # Without a collector a span costs nothing.
+        self.tracer: Tracer = NoOpTracer() if self._tracers is None else self._tracers.get_tracer(service)
+        self.traces = exports
+        """Whether spans go anywhere."""
+
+    def serve(self, host: str, port: int) -> WSGIServer:
+        """Starts the exposition for Prometheus in a thread of its own."""
+        server, _ = start_http_server(port, addr=host, registry=self._registry)
+        return server
+
+    def create(self, instrument: Instrument) -> Any:
+        """What records a metric: its `add`, `record` or `set` takes a value and attributes."""
+        told = {"unit": instrument.unit, "description": instrument.description}
+        match instrument.kind:
+            case Kind.COUNTER:
+                return self._meter.create_counter(instrument.name, **told)
+            case Kind.UP_DOWN_COUNTER:
+                return self._meter.create_up_down_counter(instrument.name, **told)
+            case Kind.GAUGE:
+                return self._meter.create_gauge(instrument.name, **told)
+            case Kind.HISTOGRAM:
+                return self._meter.create_histogram(
+                    instrument.name, **told, explicit_bucket_boundaries_advisory=instrument.buckets
+                )
+            case Kind.OBSERVED_GAUGE:
+                raise ValueError(f"{instrument.name} is observed, not recorded")
+
+    def observe(self, instrument: Instrument, look: Callable[[], Observations]) -> None:
+        """Has a metric looked up whenever somebody asks."""
+
+        def observed(_: CallbackOptions) -> Iterable[Observation]:
+            return [Observation(value, dict(attributes)) for value, attributes in look()]
+
+        told = {"unit": instrument.unit, "description": instrument.description}
+        self._meter.create_observable_gauge(instrument.name, [observed], **told)
+
+    def shutdown(self, seconds: float = 5.0) -> None:
+        """Sends what is left, for as long."""
+        if self._tracers is not None:
+            self._tracers.force_flush(round(seconds * 1000))
+            self._tracers.shutdown()
+        self._meters.shutdown(timeout_millis=seconds * 1000)
+
+
+def _tracers(resource: Resource, meters: MeterProvider) -> TracerProvider:
+    # Whoever calls decides, where they do.
+    sampler = ParentBased(TraceIdRatioBased(float(os.environ.get(RATIO, "1"))))
+    provider = TracerProvider(sampler=sampler, resource=resource, meter_provider=meters)
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(), meter_provider=meters))
+    return provider
