@@ -31,7 +31,7 @@ lint: venv ## ruff, mypy, import-linter, shellcheck
 	@mypy
 	@mypy hack/models
 	@mypy hack/images
-	@mypy hack/demo hack/protos hack/docs
+	@mypy hack/demo hack/protos hack/docs hack/observability
 	@mypy tests
 	@lint-imports
 	@git ls-files hack .ci | xargs grep -l '^#!/usr/bin/env bash' | xargs shellcheck --external-sources --severity=warning
@@ -42,9 +42,10 @@ format: venv ## rewrites the code in the house's format
 	@ruff check --fix .
 
 .PHONY: generate
-generate: venv ## protobuf code and the page of metrics anew
+generate: venv ## protobuf code, the pages of metrics and alerts, dashboards and rules anew
 	@$(PYTHON) hack/protos/generate.py
 	@PYTHONPATH=protos $(PYTHON) hack/docs/metrics.py
+	@PYTHONPATH=protos $(PYTHON) hack/observability/write.py
 
 .PHONY: lock
 lock: venv ## requirements anew from pyproject.toml

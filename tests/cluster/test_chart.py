@@ -32,6 +32,7 @@ def test_it_renders_what_the_operator_needs(cluster: Kubectl) -> None:
         "Role": 1,
         "RoleBinding": 1,
         "Deployment": 2,
+        "Pod": 1,
         "Service": 2,
         "PodDisruptionBudget": 2,
         "NetworkPolicy": 2,
@@ -57,6 +58,19 @@ def test_spans_go_where_the_values_say(cluster: Kubectl) -> None:
             env = {variable["name"]: variable.get("value") for variable in container["env"]}
             assert env["OTEL_EXPORTER_OTLP_ENDPOINT"] == "http://collector:4317"
             assert env["OTEL_TRACES_SAMPLER_ARG"] == "0.5"
+
+
+def test_what_others_look_at_is_there_when_it_is_asked_for(cluster: Kubectl) -> None:
+    switches = [f"{name}.enabled=true" for name in ("podMonitor", "prometheusRule", "dashboards")]
+    documents = render(cluster, *IMAGES, "--set", ",".join(switches))
+    kinds = Counter(document["kind"] for document in documents)
+    assert (kinds["PodMonitor"], kinds["PrometheusRule"], kinds["ConfigMap"]) == (3, 1, 5)
+    for item in documents:
+        if item["kind"] == "ConfigMap":
+            ((name, text),) = item["data"].items()
+            assert json.loads(text)["uid"] == f"openmodel-{name.removesuffix('.json')}"
+        if item["kind"] == "PrometheusRule":
+            assert item["spec"] == yaml.safe_load((Path(CHART) / "alerts.yaml").read_text())
 
 
 def test_every_value_is_described() -> None:

@@ -25,10 +25,10 @@ async def until(what: str, look: Callable[[], Found | None]) -> Found:
     return await asyncio.to_thread(wait_until, what, look)
 
 
-def apply_asleep(operator: Operator, namespace: str, source: str, *names: str) -> dict[str, Caller]:
+def apply_asleep(operator: Operator, namespace: str, source: str, *names: str, **spec: Any) -> dict[str, Caller]:
     """Models that have answered and gone to sleep, and their callers."""
-    scaled = {"minReplicas": 0, "maxReplicas": 1, "idleSeconds": 2}
-    operator.kubectl.apply(*(operator.model(namespace, name, source, autoscaling=scaled) for name in names))
+    spec["autoscaling"] = {"minReplicas": 0, "maxReplicas": 1, "idleSeconds": 2}
+    operator.kubectl.apply(*(operator.model(namespace, name, source, **spec) for name in names))
     for name in names:
         operator.wait_for(namespace, name, "Ready", "True", "ScaledToZero")
         wait_until("no pods", partial(lambda name: not operator.pods(namespace, name), name))

@@ -135,3 +135,8 @@ def finished(pod: dict[str, Any] | None) -> str | None:
     """The phase of a pod that has ended."""
     phase = (pod or {}).get("status", {}).get("phase")
     return phase if phase in ("Succeeded", "Failed") else None
+
+
+def test_the_release_passes_its_own_test(operator: Operator) -> None:
+    said = operator.kubectl.program("helm", "test", "openmodel", "--namespace", OPERATOR_NAMESPACE, "--timeout", "2m")
+    assert "Succeeded" in said

@@ -1,0 +1,59 @@
+"""`python -m openmodel_operator.installation_check SCALER [ROUTER]`: whether what the chart installed answers.
+
+Run by `helm test`, in a pod of the release: asks the external scaler as KEDA does, and every router for its metrics.
+"""
+
+from __future__ import annotations
+
+import socket
+import sys
+import urllib.request
+from collections.abc import Sequence
+
+import grpc
+
+from openmodel_protos import externalscaler_pb2 as pb
+from openmodel_protos import externalscaler_pb2_grpc as pb_grpc
+
+_SECONDS = 20.0
+_METRICS_PORT = 8080
+
+
+def check_scaler(address: str) -> str:
+    """Asks for a model that is not named, and is told so."""
+    with grpc.insecure_channel(address) as channel:
+        try:
+            pb_grpc.ExternalScalerStub(channel).IsActive(pb.ScaledObjectRef(), timeout=_SECONDS, wait_for_ready=True)
+        except grpc.RpcError as error:
+            if error.code() is grpc.StatusCode.INVALID_ARGUMENT:
+                return f"the external scaler answers at {address}"
+            raise SystemExit(f"the external scaler at {address}: {error.code().name}: {error.details()}") from None
+    raise SystemExit(f"the external scaler at {address} knows a model without a name")
+
+
+def check_routers(service: str) -> str:
+    """Asks all that the headless Service leads to."""
+    try:
+        found = {item[4][0] for item in socket.getaddrinfo(service, _METRICS_PORT, type=socket.SOCK_STREAM)}
+    except OSError as error:
+        raise SystemExit(f"no router is ready: {service}: {error}") from None
+    for address in sorted(map(str, found)):
+        host = f"[{address}]" if ":" in address else address
+        try:
+            with urllib.request.urlopen(f"http://{host}:{_METRICS_PORT}/metrics", timeout=_SECONDS) as answer:
+                answer.read()
+        except OSError as error:
+            raise SystemExit(f"the router at {address} does not answer: {error}") from None
+    return f"{len(found)} routers answer"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Entry point; says what answers, and ends with what does not."""
+    print(check_scaler(arguments[0]))
+    for service in arguments[1:]:
+        print(check_routers(service))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
