@@ -11,7 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
+import pytest
 
+from openmodel_protos import demand_pb2 as demand_pb
+from openmodel_protos import demand_pb2_grpc as demand_grpc
 from openmodel_protos import grpc_service_pb2 as pb
 from openmodel_protos import grpc_service_pb2_grpc as pb_grpc
 from openmodel_router.main import Router
@@ -182,3 +185,36 @@ async def a_router(**settings: Any) -> AsyncIterator[RunningRouter]:
 def a_request(name: str = "1", text: bytes = b"hello") -> pb.ModelInferRequest:
     """A request whose id is `name`."""
     return pb.ModelInferRequest(model_name="m", id=name, raw_input_contents=[text])
+
+
+async def opened(router: RunningRouter, *models: str, answers: bool = True) -> list[int]:
+    """Doors of models, once they are open."""
+    ports = []
+    for model in models:
+        ports.append(free_port())
+        router.routes.put(a_slice(model, door=ports[-1], answers=answers))
+        await router.channel(ports[-1]).channel_ready()
+    return ports
+
+
+async def held(router: RunningRouter) -> AsyncIterator[dict[str, int]]:
+    """What the operator is told is held, by model, from now on."""
+    stub = demand_grpc.DemandStub(router.channel(router.settings.control_port))
+    told: dict[str, int] = {}
+    async for report in stub.Watch(demand_pb.DemandRequest(), wait_for_ready=True):
+        told |= {f"{model.namespace}/{model.name}": model.held for model in report.models}
+        told = {name: count for name, count in told.items() if count}
+        yield told
+
+
+async def until_held(router: RunningRouter, wanted: dict[str, int]) -> None:
+    async with asyncio.timeout(30):
+        async for told in held(router):
+            if told == wanted:
+                return
+
+
+async def failure(call: Any) -> grpc.aio.AioRpcError:
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await call
+    return raised.value

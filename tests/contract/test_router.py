@@ -3,54 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from typing import Any
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from openmodel_operator.scaling.router_demand import RouterDemand
-from openmodel_protos import demand_pb2 as demand_pb
-from openmodel_protos import demand_pb2_grpc as demand_grpc
 from openmodel_protos import grpc_service_pb2 as pb
 from openmodel_protos import grpc_service_pb2_grpc as pb_grpc
-from router_parts import HOST, Context, Pod, RunningRouter, a_request, a_router, a_slice, free_port
+from router_parts import (
+    HOST,
+    Pod,
+    a_request,
+    a_router,
+    a_slice,
+    failure,
+    opened,
+    until_held,
+)
 
 M = ("default", "m")
-
-
-async def opened(router: RunningRouter, *models: str, answers: bool = True) -> list[int]:
-    """Doors of models, once they are open."""
-    ports = []
-    for model in models:
-        ports.append(free_port())
-        router.routes.put(a_slice(model, door=ports[-1], answers=answers))
-        await router.channel(ports[-1]).channel_ready()
-    return ports
-
-
-async def held(router: RunningRouter) -> AsyncIterator[dict[str, int]]:
-    """What the operator is told is held, by model, from now on."""
-    stub = demand_grpc.DemandStub(router.channel(router.settings.control_port))
-    told: dict[str, int] = {}
-    async for report in stub.Watch(demand_pb.DemandRequest(), wait_for_ready=True):
-        told |= {f"{model.namespace}/{model.name}": model.held for model in report.models}
-        told = {name: count for name, count in told.items() if count}
-        yield told
-
-
-async def until_held(router: RunningRouter, wanted: dict[str, int]) -> None:
-    async with asyncio.timeout(30):
-        async for told in held(router):
-            if told == wanted:
-                return
-
-
-async def failure(call: Any) -> grpc.aio.AioRpcError:
-    with pytest.raises(grpc.aio.AioRpcError) as raised:
-        await call
-    return raised.value
 
 
 async def test_calls_wait_for_the_pod_and_reach_it_as_they_were_sent() -> None:
@@ -138,68 +110,6 @@ async def test_a_call_waits_within_its_deadline_and_without_one_within_ours() ->
         await until_held(router, {})
 
 
-async def test_a_call_whose_pod_is_lost_before_it_answers_is_sent_again_and_after_that_it_is_not() -> None:
-    async with a_router() as router:
-        bad, good = Pod("bad"), Pod("good")
-
-        async def lost(context: Context) -> None:
-            await context.abort(grpc.StatusCode.UNAVAILABLE, "gone")
-
-        bad.fails = lost
-        (port,) = await opened(router, "m")
-        stub = router.stub(port)
-        nowhere = f"{HOST}:{free_port()}"
-        router.routes.put(a_slice("m", name="m-1", pods=[nowhere]))
-        # Nobody listens there: the call waits on, whatever its size, until there is somebody.
-        call = stub.ModelInfer(a_request("a", b"x" * 100_000), timeout=60)
-        large = stub.ModelInfer(a_request("b", b"x" * 3_000_000), timeout=60)
-        router.routes.put(a_slice("m", name="m-2", pods=[await router.start_pod(bad)]))
-        router.routes.put(a_slice("m", name="m-3", pods=[await router.start_pod(good)]))
-        answer = await call
-        assert (answer.model_name, len(answer.raw_output_contents[0])) == ("good", 100_000)
-        large.cancel()
-        # A stream that has begun to be answered ends as its pod's did.
-        router.routes.remove(a_slice("m", name="m-1"))
-        router.routes.remove(a_slice("m", name="m-3"))
-        stream = stub.ModelStreamInfer()
-        await stream.write(a_request("1"))
-        assert (await stream.read()).infer_response.id == "1/0"
-        broken = await failure(stream.read())
-        assert (broken.code(), broken.details()) == (grpc.StatusCode.UNAVAILABLE, "gone")
-
-
-async def test_a_large_call_is_not_read_before_there_is_somebody_to_send_it_to() -> None:
-    async with a_router() as router:
-        good = Pod("good")
-        (port,) = await opened(router, "m")
-        router.routes.put(a_slice("m", name="m-1", pods=[f"{HOST}:{free_port()}"]))
-        call = router.stub(port).ModelInfer(a_request("a", b"x" * 3_000_000), timeout=60)
-        router.routes.put(a_slice("m", name="m-2", pods=[await router.start_pod(good)]))
-        assert len((await call).raw_output_contents[0]) == 3_000_000
-
-
-async def test_a_pod_that_has_too_much_to_do_is_asked_again_when_it_said_so_and_another_before() -> None:
-    async with a_router() as router:
-        busy, free = Pod("busy"), Pod("free")
-        refusals: list[Context] = []
-
-        async def refuse(context: Context) -> None:
-            if len(refusals) < 2:
-                refusals.append(context)
-                await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "busy", (("grpc-retry-pushback-ms", "50"),))
-
-        busy.fails = refuse
-        (port,) = await opened(router, "m")
-        stub = router.stub(port)
-        router.routes.put(a_slice("m", name="m-1", pods=[await router.start_pod(busy)]))
-        assert (await stub.ModelInfer(a_request("a"), timeout=60)).model_name == "busy"
-        assert len(refusals) == 2
-        refusals.clear()
-        router.routes.put(a_slice("m", name="m-2", pods=[await router.start_pod(free)]))
-        answers = await asyncio.gather(*(stub.ModelInfer(a_request("a"), timeout=60) for _ in range(8)))
-        assert len(answers) == 8
-
-
 async def test_held_calls_of_a_model_that_does_not_wake_any_more_end() -> None:
     async with a_router() as router:
         (port,) = await opened(router, "m")
@@ -209,33 +119,6 @@ async def test_held_calls_of_a_model_that_does_not_wake_any_more_end() -> None:
         ended = await failure(call)
         assert ended.code() is grpc.StatusCode.UNAVAILABLE
         assert "does not wake for calls any more" in (ended.details() or "")
-
-
-async def test_what_the_pod_refuses_is_told_as_it_was_said() -> None:
-    async with a_router() as router:
-        pod = Pod("m")
-
-        async def refuse(context: Context) -> None:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "temperature: no", (("why", "because"),))
-
-        pod.fails = refuse
-        (port,) = await opened(router, "m")
-        router.routes.put(a_slice("m", pods=[await router.start_pod(pod)]))
-        refused = await failure(router.stub(port).ModelInfer(a_request()))
-        assert (refused.code(), refused.details()) == (grpc.StatusCode.INVALID_ARGUMENT, "temperature: no")
-        assert dict(refused.trailing_metadata())["why"] == "because"
-        assert len(pod.got) == 1
-
-
-async def test_a_caller_that_gives_up_ends_the_call_at_the_pod() -> None:
-    async with a_router() as router:
-        pod = Pod("m")
-        pod.may_go_on.clear()
-        (port,) = await opened(router, "m")
-        router.routes.put(a_slice("m", pods=[await router.start_pod(pod)]))
-        late = await failure(router.stub(port).ModelInfer(a_request(), timeout=0.5))
-        assert late.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-        await asyncio.wait_for(pod.cancelled.wait(), 10)
 
 
 @pytest.mark.parametrize("answers", [True, False])

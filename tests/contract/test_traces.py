@@ -12,9 +12,8 @@ import pytest
 
 from contract.infer_requests import MODEL, request, streamed
 from contract.runtime_server import RuntimeServer, until
-from contract.test_router import until_held
 from otlp_collector import Client, Collector, SeenSpan, a_collector
-from router_parts import a_router, a_slice, free_port
+from router_parts import a_router, a_slice, free_port, until_held
 
 
 @pytest.fixture
