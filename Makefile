@@ -64,7 +64,7 @@ images: venv ## builds and pushes both images, installs or upgrades the operator
 	@eval "$$(hack/cluster/env)"; hack/install
 
 # Benchmarks that need no cluster.
-LOCAL_BENCHES := engine experts families operator scaling trace
+LOCAL_BENCHES := engine experts families held operator scaling telemetry trace
 
 .PHONY: bench
 bench: venv ## BENCH=name [QUICK=1]: one module of tests/bench

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from openmodel_telemetry import metrics as m
-from queries import most, observed, quantile, rate, total
+from queries import most, observed, quantile, total
 
 MODEL = "gen_ai_request_model"
+# A PodMonitor says in which namespace a pod is: a name may be in several.
+OF = ("namespace", MODEL)
 _PAGE = "docs/reference/alerts.md"
 _FAILED = 'error_type=~"INTERNAL|UNAVAILABLE|RESOURCE_EXHAUSTED"'
 _WAITS = "Suspended|Paused|ScaledToZero|Inspecting|Fetching|Starting|RollingOut|Verifying"
@@ -57,16 +59,16 @@ ALERTS = (
     ),
     Alert(
         "OpenModelLooksFail",
-        f"{rate(m.RECONCILE_ERRORS, window='10m')} > 0.1",
-        10,
+        f"sum(increase({m.RECONCILE_ERRORS.prometheus}[10m])) > 5",
+        5,
         "warning",
         "looks at OpenModels fail",
         "The operator's log names the model and the error; most often the API server is away or refuses.",
-        [(_series(m.RECONCILE_ERRORS), "0+30x40")],
+        [(_series(m.RECONCILE_ERRORS), "0+1x40")],
     ),
     Alert(
         "OpenModelRequestsFail",
-        f"{observed(m.REQUEST_DURATION, MODEL, where=_FAILED)} / {observed(m.REQUEST_DURATION, MODEL)} > 0.05",
+        f"{observed(m.REQUEST_DURATION, *OF, where=_FAILED)} / {observed(m.REQUEST_DURATION, *OF)} > 0.05",
         5,
         "critical",
         "{{ $value | humanizePercentage }} of the requests of {{ $labels.gen_ai_request_model }} fail",
@@ -79,7 +81,7 @@ ALERTS = (
     ),
     Alert(
         "OpenModelSlowFirstToken",
-        f"{quantile(0.95, m.TIME_TO_FIRST_TOKEN, MODEL)} > 5",
+        f"{quantile(0.95, m.TIME_TO_FIRST_TOKEN, *OF)} > 5",
         10,
         "warning",
         "one in twenty first tokens of {{ $labels.gen_ai_request_model }} takes {{ $value | humanizeDuration }}",
@@ -93,7 +95,7 @@ ALERTS = (
     ),
     Alert(
         "OpenModelCacheFull",
-        f"1 - {total(m.KV_CACHE_FREE_TOKENS, MODEL)} / {total(m.KV_CACHE_TOKENS, MODEL)} > 0.95",
+        f"1 - {total(m.KV_CACHE_FREE_TOKENS, *OF)} / {total(m.KV_CACHE_TOKENS, *OF)} > 0.95",
         15,
         "warning",
         "{{ $value | humanizePercentage }} of the cache of {{ $labels.gen_ai_request_model }} is held",
@@ -102,7 +104,7 @@ ALERTS = (
     ),
     Alert(
         "OpenModelExpertsMissing",
-        f"{most(m.GROUP_MISSING_EXPERTS, MODEL, 'instance')} > 0",
+        f"{most(m.GROUP_MISSING_EXPERTS, *OF, 'instance')} > 0",
         1,
         "critical",
         "a group of {{ $labels.gen_ai_request_model }} lacks {{ $value }} experts and answers nobody",
@@ -111,7 +113,7 @@ ALERTS = (
     ),
     Alert(
         "OpenModelRanksDie",
-        f"sum by ({MODEL}) (increase({m.RANK_DEATHS.prometheus}[15m])) > 2",
+        f"sum by (namespace, {MODEL}) (increase({m.RANK_DEATHS.prometheus}[15m])) > 2",
         0,
         "warning",
         "{{ $value }} ranks of {{ $labels.gen_ai_request_model }} died within 15 minutes",

@@ -10,6 +10,8 @@ from openmodel_telemetry import metrics as m
 from queries import most, observed, quantile, rate, total
 
 MODEL, ERROR, LAYER = "gen_ai_request_model", "error_type", "openmodel_layer"
+# A PodMonitor says in which namespace a pod is: a name may be in several.
+OF = ("namespace", MODEL)
 ONE = f'{MODEL}=~"$model"'
 _WIDTH, _HEIGHT = 8, 7
 
@@ -37,7 +39,7 @@ class Dashboard:
     """Whether the model is chosen."""
 
 
-_CACHE_USED = f"1 - {total(m.KV_CACHE_FREE_TOKENS, MODEL)} / {total(m.KV_CACHE_TOKENS, MODEL)}"
+_CACHE_USED = f"1 - {total(m.KV_CACHE_FREE_TOKENS, *OF)} / {total(m.KV_CACHE_TOKENS, *OF)}"
 
 FLEET = Dashboard(
     "fleet",
@@ -48,16 +50,16 @@ FLEET = Dashboard(
             "short",
             [(total(m.MODELS, "openmodel_ready", "openmodel_reason"), "{{openmodel_ready}} {{openmodel_reason}}")],
         ),
-        Panel("Generated tokens", "short", [(rate(m.OUTPUT_TOKENS, MODEL), f"{{{{{MODEL}}}}}")]),
-        Panel("Requests", "reqps", [(observed(m.REQUEST_DURATION, MODEL), f"{{{{{MODEL}}}}}")]),
-        Panel("First token, 95 %", "s", [(quantile(0.95, m.TIME_TO_FIRST_TOKEN, MODEL), f"{{{{{MODEL}}}}}")]),
+        Panel("Generated tokens", "short", [(rate(m.OUTPUT_TOKENS, *OF), f"{{{{{MODEL}}}}}")]),
+        Panel("Requests", "reqps", [(observed(m.REQUEST_DURATION, *OF), f"{{{{{MODEL}}}}}")]),
+        Panel("First token, 95 %", "s", [(quantile(0.95, m.TIME_TO_FIRST_TOKEN, *OF), f"{{{{{MODEL}}}}}")]),
         Panel(
             "Requests that failed",
             "reqps",
-            [(observed(m.REQUEST_DURATION, MODEL, ERROR, where=f'{ERROR}!=""'), f"{{{{{MODEL}}}}} {{{{{ERROR}}}}}")],
+            [(observed(m.REQUEST_DURATION, *OF, ERROR, where=f'{ERROR}!=""'), f"{{{{{MODEL}}}}} {{{{{ERROR}}}}}")],
         ),
         Panel("Cache held", "percentunit", [(_CACHE_USED, f"{{{{{MODEL}}}}}")]),
-        Panel("Waiting tokens", "short", [(total(m.WAITING_TOKENS, MODEL), f"{{{{{MODEL}}}}}")]),
+        Panel("Waiting tokens", "short", [(total(m.WAITING_TOKENS, *OF), f"{{{{{MODEL}}}}}")]),
         Panel("Calls held by routers", "short", [(total(m.CALLS_HELD), "held")]),
     ),
 )
@@ -150,7 +152,7 @@ SCALING = Dashboard(
                 )
             ],
         ),
-        Panel("Waiting tokens", "short", [(total(m.WAITING_TOKENS, MODEL), f"{{{{{MODEL}}}}}")]),
+        Panel("Waiting tokens", "short", [(total(m.WAITING_TOKENS, *OF), f"{{{{{MODEL}}}}}")]),
     ),
 )
 OPERATOR = Dashboard(

@@ -10,6 +10,7 @@ from openmodel_operator import names
 from openmodel_operator.cluster import Cluster, NameTaken
 from openmodel_operator.desired.identity import Identity, owned_by
 from openmodel_operator.desired.router_slice import port_of, router_slice, slice_name
+from openmodel_operator.kube import KubeError
 from openmodel_operator.observed import Observed
 from openmodel_operator.rollout import ActionPlan
 from openmodel_operator.router_ports import RouterPorts
@@ -45,6 +46,10 @@ class ColdRoutes:
             except NameTaken as error:
                 # The step says so too, when it comes to it.
                 _log.warning("%s", error)
+            except KubeError as error:
+                if not error.permanent:
+                    raise
+                _log.warning("%s/%s: the API server refused: %s", identity.namespace, identity.name, error)
 
     def with_route(
         self, actions: ActionPlan, identity: Identity, spec: OpenModelSpec, observed: Observed

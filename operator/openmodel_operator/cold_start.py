@@ -5,6 +5,8 @@ Pure.
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from openmodel_operator.conditions import moment
 from openmodel_operator.spec import Manifest
 
@@ -25,3 +27,9 @@ def cold_start(pod: Manifest, first_token: float) -> Manifest:
             seconds = (moment(end) - moment(start)).total_seconds()
             phases[phase] = round(max(0.0, seconds), 1)
     return phases
+
+
+def ready_since(pod: Manifest) -> datetime:
+    """When a ready pod became so, as far as it says."""
+    times = {item["type"]: item.get("lastTransitionTime") for item in pod["status"]["conditions"]}
+    return moment(times.get("Ready") or pod["metadata"]["creationTimestamp"])

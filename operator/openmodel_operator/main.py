@@ -64,7 +64,7 @@ class Operator:
         self._watch = Watch(
             kube, self._cache, self._queue.add, self._controller.waiting_for, settings.health_port, router
         )
-        metrics.watch_plans(lambda: self._controller.plan_ratios)
+        metrics.watch_plans(lambda: self._controller.plan_ratios if self._leadership.leads else {})
         metrics.watch_leader(lambda: self._leadership.leads)
         metrics.watch_models(lambda: self._controller.readiness if self._leadership.leads else {})
 
@@ -76,6 +76,8 @@ class Operator:
                 group.create_task(self._resync())
                 group.create_task(self._resync_often(lambda: self._controller.underway, _UNDERWAY_AT_ONCE))
                 group.create_task(self._resync_often(lambda: self._controller.scaled, _SCALED_AT_ONCE))
+                # Those that calls wait for: whoever begins to lead has heard of them before.
+                group.create_task(self._resync_often(self._demand.models, _SCALED_AT_ONCE, first=True))
                 group.create_task(self._demand.run())
                 group.create_task(serve_scaler(self._scaler, self._settings.scaler_port))
                 group.create_task(self._lead())
@@ -123,12 +125,12 @@ class Operator:
             if not models:
                 await asyncio.sleep(self._settings.resync_seconds)
 
-    async def _resync_often(self, models: Callable[[], set[ModelKey]], at_once: int) -> None:
+    async def _resync_often(self, models: Callable[[], set[ModelKey]], at_once: int, *, first: bool = False) -> None:
         while True:
             await asyncio.sleep(_OFTEN_SECONDS)
             keys = sorted(models())
             for key in random.sample(keys, min(at_once, len(keys))):
-                self._queue.add(key)
+                self._queue.add(key, first=first)
 
 
 async def run(settings: Settings, probes: Probes) -> None:

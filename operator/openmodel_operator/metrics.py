@@ -27,6 +27,8 @@ class OperatorMetrics:
         self._requests = telemetry.create(table.API_REQUESTS)
         self._scalings = telemetry.create(table.SCALINGS)
         self._cold_start = telemetry.create(table.COLD_START)
+        # A series that is born with its first event has not increased for whoever watches.
+        self._errors.add(0)
 
     def watch_plans(self, ratios: Callable[[], PlanRatios]) -> None:
         """Has the ratios told, whenever somebody asks for the metrics."""

@@ -8,15 +8,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 from openmodel_operator import names
 from openmodel_operator.cluster import Cluster
-from openmodel_operator.cold_start import cold_start
+from openmodel_operator.cold_start import cold_start, ready_since
 from openmodel_operator.desired.identity import Identity, owned_by
 from openmodel_operator.group_report import GroupReport
 from openmodel_operator.observed import Observed, Proof, is_first, is_ready, proof_key
 from openmodel_operator.probe import Probes
 from openmodel_operator.spec import Manifest
+
+_JUST_STARTED = timedelta(minutes=2)
 
 
 class Observer:
@@ -112,7 +115,8 @@ class Observer:
         proofs = {item: known[item] for item in ready if item in known}
         proofs |= dict(zip(fresh, results, strict=True))
         for item in fresh:
-            if proofs[item].ok:
+            # Whoever begins to lead proves pods that have long been there.
+            if proofs[item].ok and datetime.now(UTC) - ready_since(ready[item]) < _JUST_STARTED:
                 self._started(cold_start(ready[item], proofs[item].seconds))
         self._proofs[identity.namespace, identity.name] = proofs
         return proofs

@@ -100,6 +100,13 @@ class TelemetrySpec:
     """Of calls whose callers leave it open, how many are traced."""
 
     @property
+    def otlp_address(self) -> str:
+        """The endpoint with its port: gRPC would take another where there is none."""
+        endpoint = urlsplit(self.otlp_endpoint or "")
+        host = f"[{endpoint.hostname}]" if ":" in (endpoint.hostname or "") else endpoint.hostname
+        return f"{endpoint.scheme}://{host}:{self.otlp_port}"
+
+    @property
     def otlp_port(self) -> int:
         """At the endpoint."""
         return urlsplit(self.otlp_endpoint or "").port or _OTLP_PORT

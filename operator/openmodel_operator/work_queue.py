@@ -29,14 +29,14 @@ class WorkQueue(Generic[Key]):
         self._numbers = itertools.count()
         self._queued: set[Key] = set()
         self._working: set[Key] = set()
-        self._again: set[Key] = set()
+        self._again: dict[Key, bool] = {}
         self._failures: dict[Key, int] = {}
         self._later: dict[Key, asyncio.TimerHandle] = {}
 
     def add(self, key: Key, *, first: bool = False) -> None:
         """Asks for a look at the key, before all others with `first`."""
         if key in self._working:
-            self._again.add(key)
+            self._again[key] = first or self._again.get(key, False)
         elif key not in self._queued or first:
             self._queued.add(key)
             self._queue.put_nowait((not first, next(self._numbers), key))
@@ -94,5 +94,4 @@ class WorkQueue(Generic[Key]):
             finally:
                 self._working.discard(key)
                 if key in self._again:
-                    self._again.discard(key)
-                    self.add(key)
+                    self.add(key, first=self._again.pop(key))

@@ -40,6 +40,7 @@ class Caller:
         self._kept: list[bytes] = []
         self._bytes = 0
         self._first = 0
+        self._handed = 0
         self._ended = False
         self._keeps = True
         self._reading: asyncio.Task[Any] | None = None
@@ -60,9 +61,9 @@ class Caller:
                 return None
             await self._read()
         message = self._kept[index - self._first]
+        self._handed = max(self._handed, index + 1)
         if not self._keeps:
-            del self._kept[: index - self._first + 1]
-            self._first = index + 1
+            self._drop_handed()
         return message
 
     async def _read(self) -> None:
@@ -86,6 +87,11 @@ class Caller:
         self._keeps = False
         self._memory.release(self._bytes)
         self._bytes = 0
+        self._drop_handed()
+
+    def _drop_handed(self) -> None:
+        del self._kept[: self._handed - self._first]
+        self._first = self._handed
 
     def close(self) -> None:
         """The call is over."""

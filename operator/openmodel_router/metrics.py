@@ -18,6 +18,9 @@ class RouterMetrics:
         self._wait = telemetry.create(table.CALL_WAIT)
         self._refused = telemetry.create(table.CALLS_REFUSED)
         self._again = telemetry.create(table.CALLS_SENT_AGAIN)
+        # A series that is born with its first event has not increased for whoever watches.
+        for counter in (self._refused, self._again):
+            counter.add(0)
 
     @contextmanager
     def held(self) -> Iterator[None]:

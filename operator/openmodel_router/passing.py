@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 import grpc
 
+from openmodel_protos import grpc_service_pb2 as pb
 from openmodel_router.caller import Caller, Context, Memory
 from openmodel_router.holding import RETRY_SECONDS, Full, Holding
 from openmodel_router.metrics import RouterMetrics
@@ -25,6 +26,9 @@ from openmodel_telemetry.providers import Telemetry
 _RETRY_KEY = "grpc-retry-pushback-ms"
 # A pod that lost a call is left alone for a moment: it may be gone, with its address still told.
 _AVOID_SECONDS = 1.0
+# What a pod says of other methods it means.
+_SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
+_ASKS = (f"/{_SERVICE}/ModelInfer", f"/{_SERVICE}/ModelStreamInfer")
 _MOST_ATTEMPTS = 6
 _AGAIN_SECONDS = 0.2
 _LATER = random.SystemRandom()
@@ -129,10 +133,11 @@ class Passing:
             timeout=context.time_remaining(), metadata=span.metadata
         )
         sending: asyncio.Task[None] | None = None
-        answered = False
+        answered = connected = False
         try:
             # What was sent stays unread, and can be sent to another, until there is somebody to send it to.
             await call.wait_for_connection()
+            connected = True
             sending = asyncio.ensure_future(_send(call, caller))
             while isinstance(message := await call.read(), bytes):
                 if not answered:
@@ -146,7 +151,7 @@ class Passing:
                 raise grpc.aio.AioRpcError(code, await call.initial_metadata(), trailing, await call.details())
             context.set_trailing_metadata(trailing)
         except grpc.aio.AioRpcError as error:
-            if not answered and _may_be_sent_again(error):
+            if not answered and (method in _ASKS or not connected) and _may_be_sent_again(error):
                 raise _Lost(error) from None
             await _end(context, error)
         finally:

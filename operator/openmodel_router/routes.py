@@ -111,6 +111,8 @@ class Routes:
         try:
             while not (pods := tuple(pod for pod in self.pods(model) if pod not in but)):
                 if self.door(model) is None:
+                    if anyone := self.pods(model):
+                        return anyone
                     raise NoDoor
                 event.clear()
                 await event.wait()

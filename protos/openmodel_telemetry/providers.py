@@ -7,7 +7,9 @@ dropped and counted (`otel.sdk.processor.span.processed`), and no request waits 
 
 from __future__ import annotations
 
+import logging
 import os
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from wsgiref.simple_server import WSGIServer
@@ -16,7 +18,7 @@ from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExp
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.metrics import CallbackOptions, Observation
-from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics import Counter, MeterProvider, ObservableGauge
 from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
@@ -27,9 +29,13 @@ from prometheus_client import CollectorRegistry, start_http_server
 
 from openmodel_telemetry.instrument import Instrument, Kind
 
+_log = logging.getLogger(__name__)
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 RATIO = "OTEL_TRACES_SAMPLER_ARG"
 _COUNT_DROPPED = "OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED"
+
+# Of what there is a series a model, or some: the SDK's own limit is 2,000.
+_LIMITS: Any = {Counter: 100_000, ObservableGauge: 100_000}
 
 Observations = Iterable[tuple[float, Mapping[str, str]]]
 """Values with their attributes."""
@@ -45,9 +51,9 @@ class Telemetry:
         self._registry = CollectorRegistry()
         exports = bool(os.environ.get(ENDPOINT))
         resource = Resource.create({"service.name": service, **attributes})
-        readers: list[MetricReader] = [PrometheusMetricReader(registry=self._registry)]
+        readers: list[MetricReader] = [PrometheusMetricReader(registry=self._registry, cardinality_limits=_LIMITS)]
         if exports:
-            readers.append(PeriodicExportingMetricReader(OTLPMetricExporter()))
+            readers.append(PeriodicExportingMetricReader(OTLPMetricExporter(), cardinality_limits=_LIMITS))
         self._meters = MeterProvider(metric_readers=readers, resource=resource)
         self._meter = self._meters.get_meter(service)
         self._tracers = _tracers(resource, self._meters) if exports else None
@@ -88,11 +94,19 @@ class Telemetry:
         self._meter.create_observable_gauge(instrument.name, [observed], **told)
 
     def shutdown(self, seconds: float = 5.0) -> None:
-        """Sends what is left, for as long."""
-        if self._tracers is not None:
-            self._tracers.force_flush(round(seconds * 1000))
-            self._tracers.shutdown()
-        self._meters.shutdown(timeout_millis=seconds * 1000)
+        """Sends what is left, for as long and no longer: a collector may be away."""
+        # The SDK's own limits do not hold. A daemon's end is not waited for.
+        sending = threading.Thread(target=self._shut_down, daemon=True)
+        sending.start()
+        sending.join(seconds)
+
+    def _shut_down(self) -> None:
+        try:
+            if self._tracers is not None:
+                self._tracers.shutdown()
+            self._meters.shutdown()
+        except Exception:
+            _log.warning("what was left to tell was not told", exc_info=True)
 
 
 def _tracers(resource: Resource, meters: MeterProvider) -> TracerProvider:

@@ -96,7 +96,7 @@ def _telemetry_env(spec: OpenModelSpec) -> list[Manifest]:
         return []
     where = "k8s.namespace.name=$(POD_NAMESPACE),k8s.pod.name=$(POD_NAME)"
     return [
-        {"name": "OTEL_EXPORTER_OTLP_ENDPOINT", "value": telemetry.otlp_endpoint},
+        {"name": "OTEL_EXPORTER_OTLP_ENDPOINT", "value": telemetry.otlp_address},
         {"name": "OTEL_TRACES_SAMPLER_ARG", "value": str(telemetry.sample_ratio)},
         {"name": "POD_NAMESPACE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}},
         {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},

@@ -46,6 +46,10 @@ class RouterDemand:
         """Calls to a model that all routers hold."""
         return sum(models.get(key, 0) for models in self._held.values())
 
+    def models(self) -> set[ModelKey]:
+        """Models that calls wait for."""
+        return {key for models in self._held.values() for key in models}
+
     async def run(self) -> None:
         """Listens until cancelled."""
         listening: dict[str, asyncio.Task[None]] = {}

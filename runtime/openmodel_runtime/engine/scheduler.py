@@ -121,8 +121,6 @@ class Scheduler:
         self._continue((item for item in list(self._running) if item.num_remaining > 1), budget, scheduled)
         newcomers = list(self._admit(budget - _rows(scheduled[generating:])))
         first = tuple(item.sequence.request.request_id for item in newcomers if not item.sequence.admitted)
-        for item in newcomers:
-            item.sequence.admitted = True
         # A sequence that was put off after it was chosen holds nothing any more.
         return Batch(tuple(item for item in (*scheduled, *newcomers) if item.sequence.blocks), first)
 
@@ -132,6 +130,7 @@ class Scheduler:
         tokens = iter(sampled)
         for scheduled in batch.scheduled:
             sequence, samples = scheduled.sequence, scheduled.samples
+            sequence.admitted = True
             sequence.num_computed += scheduled.num_tokens
             self._name_full_blocks(sequence)
             if not samples:

@@ -161,21 +161,23 @@ class _Run:
 class _Sink:
     """Takes the tokens of one completion."""
 
-    __slots__ = ("_completion", "_every", "_run", "_timer")
+    __slots__ = ("_completion", "_every", "_run", "_swapped", "_timer")
 
     def __init__(self, run: _Run, completion: Completion, timer: RequestTimer, every: int) -> None:
         self._run = run
         self._completion = completion
         self._timer = timer
         self._every = every
+        self._swapped = 0.0
 
     def admitted(self, at_ns: int, swapped: float) -> None:
         """See `TokenSink`."""
-        self._timer.admitted_at(at_ns, swapped)
+        self._swapped = swapped
+        self._timer.admitted_at(at_ns)
 
     def finished(self, swapped: float) -> None:
         """See `TokenSink`."""
-        self._timer.finished(swapped)
+        self._timer.exchanged(swapped - self._swapped)
 
     def token(self, output: TokenOutput) -> None:
         """Takes a token, and says so with every so many and with the last."""

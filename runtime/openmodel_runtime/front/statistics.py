@@ -29,7 +29,6 @@ class RequestTimer:
         self.first_token: int | None = None
         self.cached_tokens = 0
         self.exchange_seconds = 0.0
-        self._swapped_before = 0.0
         self.parent: Parent = None
         """Whoever called, as OpenTelemetry knows them."""
         self.operation = "text_completion"
@@ -42,14 +41,14 @@ class RequestTimer:
         self.input_tokens = input_tokens
         self.queued = self._clock()
 
-    def admitted_at(self, at_ns: int, swapped: float) -> None:
+    def admitted_at(self, at_ns: int) -> None:
         """A completion was admitted, on the same clock: the first one counts."""
         if self.admitted is None:
-            self.admitted, self._swapped_before = at_ns, swapped
+            self.admitted = at_ns
 
-    def finished(self, swapped: float) -> None:
-        """A completion ends: until the last one its rank's exchanges were for the request too."""
-        self.exchange_seconds = swapped - self._swapped_before
+    def exchanged(self, seconds: float) -> None:
+        """So long the rank of a completion exchanged rows while it was under way: the longest counts."""
+        self.exchange_seconds = max(self.exchange_seconds, seconds)
 
     def token(self, cached_tokens: int) -> None:
         """A token came, of a prompt of which so much was known: the first one counts."""

@@ -163,10 +163,10 @@ class RankClient:
         self._step_seconds = pong.step_seconds
 
     def _hand_out(self, step: StepDone) -> None:
-        self._swapped += step.swapping_seconds
         for request_id in step.admitted:
             if sink := self._requests.get(request_id):
                 sink.admitted(step.began_ns, self._swapped)
+        self._swapped += step.swapping_seconds
         for output in step.outputs:
             if sink := self._requests.get(output.request_id):
                 if output.finish_reason:

@@ -40,10 +40,10 @@ class EndedRequest:
 
     @property
     def queue_seconds(self) -> float | None:
-        """From being tokens to the first step; None when there was none."""
-        if self.queued is None or self.admitted is None:
+        """From being tokens to the first step, or to the end of what never came to it; None of what was no tokens."""
+        if self.queued is None:
             return None
-        return max(0, self.admitted - self.queued) / 1e9
+        return max(0, (self.admitted or self.ended) - self.queued) / 1e9
 
     @property
     def first_token_seconds(self) -> float | None:

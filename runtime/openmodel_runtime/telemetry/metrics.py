@@ -38,6 +38,8 @@ class RuntimeMetrics:
         self._imbalance = telemetry.create(table.EXPERT_IMBALANCE)
         self._hottest = telemetry.create(table.EXPERT_HOTTEST)
         self._load = telemetry.create(table.LOAD_DURATION)
+        # A series that is born with its first event has not increased for whoever watches.
+        self._deaths.add(0, self._attributes)
 
     def request_ended(self, request: EndedRequest) -> None:
         """Books a request."""

@@ -68,7 +68,8 @@ class RequestSpans:
 
 def _phases(request: EndedRequest) -> tuple[Phase, ...]:
     return (
-        (names.QUEUE_SPAN, request.queued, request.admitted),
-        (names.PREFILL_SPAN, request.admitted, request.first_token),
+        # One that was given up meanwhile has what it has.
+        (names.QUEUE_SPAN, request.queued, request.admitted or request.ended),
+        (names.PREFILL_SPAN, request.admitted, request.first_token or request.ended),
         (names.DECODE_SPAN, request.first_token, request.ended),
     )
