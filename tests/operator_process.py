@@ -17,6 +17,7 @@ from openmodel_operator.observed import Proof
 from openmodel_operator.probe import Probes
 from openmodel_operator.scaling.load import PodLoad
 from openmodel_operator.settings import Settings
+from openmodel_telemetry.logs import configure_logging
 
 RUNTIME_IMAGE = "registry.example/runtime@sha256:" + "0" * 64
 
@@ -38,7 +39,7 @@ async def _no_tokens(address: str, model: str, revision: str, prompt: GoldenProm
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    configure_logging()
     logging.getLogger("kopf.objects").setLevel(logging.WARNING)
     namespace, identity, metrics_port, health_port = sys.argv[1:]
     settings = Settings(

@@ -27,6 +27,7 @@ from openmodel_operator.scaling.signals import Signals
 from openmodel_operator.settings import Settings, SettingsError
 from openmodel_operator.watch import Stopped, Watch
 from openmodel_operator.work_queue import WorkQueue
+from openmodel_telemetry.logs import configure_logging
 from openmodel_telemetry.providers import Telemetry
 
 _log = logging.getLogger("openmodel_operator")
@@ -150,7 +151,7 @@ async def run(settings: Settings, probes: Probes) -> None:
 
 def main() -> int:
     """Entry point."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    configure_logging()
     logging.getLogger("kopf.objects").setLevel(logging.WARNING)
     try:
         settings = Settings.from_env(os.environ)

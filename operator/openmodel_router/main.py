@@ -25,6 +25,7 @@ from openmodel_router.pod_channels import PodChannels
 from openmodel_router.routes import Routes
 from openmodel_router.settings import Settings, SettingsError
 from openmodel_router.slice_watch import SliceWatch
+from openmodel_telemetry.logs import configure_logging
 from openmodel_telemetry.providers import Telemetry
 
 _log = logging.getLogger("openmodel_router")
@@ -147,7 +148,7 @@ async def _run(settings: Settings) -> None:
 
 def main() -> int:
     """Entry point."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    configure_logging()
     try:
         settings = Settings.from_env(os.environ)
     except SettingsError as error:

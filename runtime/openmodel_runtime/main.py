@@ -19,7 +19,7 @@ from openmodel_runtime.config import DTYPES, KERNELS, QUANTIZATIONS, EngineConfi
 from openmodel_runtime.errors import EXIT_START_FAILED, StartError
 from openmodel_runtime.front.run import serve
 from openmodel_runtime.group.supervisor import RankKeepsDying
-from openmodel_runtime.log import configure_logging
+from openmodel_telemetry.logs import configure_logging
 
 _log = logging.getLogger("openmodel_runtime")
 

@@ -26,7 +26,12 @@ sys.exit(0 if proof.ok else 1)
 
 
 @pytest.mark.parametrize(
-    ("name", "architecture"), [("smollm2", "LlamaForCausalLM"), ("smollm2-moe", "MixtralForCausalLM")]
+    ("name", "architecture"),
+    [
+        ("smollm2", "LlamaForCausalLM"),
+        ("smollm2-to-zero", "LlamaForCausalLM"),
+        ("smollm2-moe", "MixtralForCausalLM"),
+    ],
 )
 def test_the_examples_become_ready_and_answer(
     operator: Operator, namespace: str, monkeypatch: pytest.MonkeyPatch, name: str, architecture: str

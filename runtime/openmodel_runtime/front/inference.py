@@ -19,6 +19,7 @@ from openmodel_runtime.front.respond import Responder
 from openmodel_runtime.front.statistics import CANCELLED, RequestTimer, Statistics
 from openmodel_runtime.telemetry.ended_request import Parent
 from openmodel_runtime.text.conversation import Conversation
+from openmodel_telemetry.logs import of_caller
 
 _log = logging.getLogger(__name__)
 DRAINING = "the server is shutting down and takes no new requests: send it again, to another one"
@@ -78,7 +79,7 @@ class Inference:
             raise
         except Exception:
             outcome = InternalError.code
-            _log.exception("a request failed")
+            _log.exception("a request failed", extra=of_caller(parent))
             raise InternalError("the server failed on this request; its log says why") from None
         finally:
             self._statistics.ended(timer, outcome)

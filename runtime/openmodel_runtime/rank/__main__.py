@@ -9,8 +9,8 @@ import warnings
 if __name__ == "__main__":
     # torch looks for numpy when it is imported; nothing here uses it, and the image does without.
     warnings.filterwarnings("ignore", message="Failed to initialize NumPy")
-    from openmodel_runtime.log import configure_logging
     from openmodel_runtime.rank.process import run_rank
+    from openmodel_telemetry.logs import configure_logging
 
     configure_logging()
     sys.exit(run_rank(socket.socket(fileno=int(sys.argv[1]))))

@@ -8,6 +8,7 @@ import pytest
 
 from factories import a_load
 from kube_double import KEY, DictionaryKube, Prover, controller
+from openmodel_operator.controller import Controller
 from openmodel_operator.kube import KubeError
 from openmodel_operator.scaling.decision import Tempo
 from openmodel_operator.scaling.load import PodLoad
@@ -40,6 +41,17 @@ def replicas(kube: DictionaryKube) -> int:
 def scaling(kube: DictionaryKube) -> dict[str, Any]:
     assert kube.model is not None
     return dict(kube.model["status"]["scaling"])
+
+
+async def served_and_idle(kube: DictionaryKube, pods: Pods) -> Controller:
+    """Who looks at the model, which has served and is called no more."""
+    subject = controller(kube, Prover(), ask_load=pods)
+    await subject.reconcile(KEY)
+    kube.run_pod()
+    for _ in range(2):
+        await subject.reconcile(KEY)
+    pods.load = a_load(idle_seconds=61.0)
+    return subject
 
 
 async def test_from_the_first_start_to_zero_and_back_for_a_call() -> None:
@@ -130,12 +142,7 @@ async def test_load_calls_for_another_group() -> None:
 
 async def test_a_count_of_zero_is_not_taken_back_while_groups_are_kept_from_going() -> None:
     kube, pods = DictionaryKube(**SCALED, rollout={"paused": False}), Pods(under_way=1)
-    subject = controller(kube, Prover(), ask_load=pods)
-    await subject.reconcile(KEY)
-    kube.run_pod()
-    for _ in range(2):
-        await subject.reconcile(KEY)
-    pods.load = a_load(idle_seconds=61.0)
+    subject = await served_and_idle(kube, pods)
     assert kube.model is not None
     # A new revision waits, and the one that serves stays as it is.
     kube.model["spec"] |= {"engine": {"maxModelLen": 128}, "rollout": {"paused": True}}
@@ -147,12 +154,7 @@ async def test_a_count_of_zero_is_not_taken_back_while_groups_are_kept_from_goin
 
 async def test_what_was_written_here_is_ours_though_the_status_did_not_come_to_say_so() -> None:
     kube, pods = DictionaryKube(**SCALED), Pods(under_way=1)
-    subject = controller(kube, Prover(), ask_load=pods)
-    await subject.reconcile(KEY)
-    kube.run_pod()
-    for _ in range(2):
-        await subject.reconcile(KEY)
-    pods.load = a_load(idle_seconds=61.0)
+    subject = await served_and_idle(kube, pods)
     kube.refusal = KubeError(500, "away")
     with pytest.raises(KubeError):
         await subject.reconcile(KEY)

@@ -19,7 +19,17 @@ async def run_until(queue: WorkQueue[str], done: asyncio.Event) -> None:
             await task
 
 
-async def test_a_waiting_key_is_worked_on_once() -> None:
+@pytest.mark.parametrize(
+    ("added", "first", "worked_on"),
+    [
+        (("a", "a", "b", "a", "last"), (), ["a", "b", "last"]),
+        # One that is put first is before the others, and once all the same.
+        (("a", "b", "last"), ("b",), ["b", "a", "last"]),
+    ],
+)
+async def test_a_waiting_key_is_worked_on_once(
+    added: tuple[str, ...], first: tuple[str, ...], worked_on: list[str]
+) -> None:
     seen: list[str] = []
     done = asyncio.Event()
 
@@ -29,27 +39,12 @@ async def test_a_waiting_key_is_worked_on_once() -> None:
             done.set()
 
     queue = WorkQueue(work, 1)
-    for key in ("a", "a", "b", "a", "last"):
+    for key in added:
         queue.add(key)
+    for key in first:
+        queue.add(key, first=True)
     await run_until(queue, done)
-    assert seen == ["a", "b", "last"]
-
-
-async def test_a_key_that_is_put_first_is_worked_on_before_the_others_and_still_once() -> None:
-    seen: list[str] = []
-    done = asyncio.Event()
-
-    async def work(key: str) -> None:
-        seen.append(key)
-        if key == "last":
-            done.set()
-
-    queue = WorkQueue(work, 1)
-    for key in ("a", "b", "last"):
-        queue.add(key)
-    queue.add("b", first=True)
-    await run_until(queue, done)
-    assert seen == ["b", "a", "last"]
+    assert seen == worked_on
 
 
 async def test_a_key_added_during_its_work_is_worked_on_again_and_never_twice_at_once() -> None:
