@@ -59,9 +59,17 @@ class OperatorMetrics:
         """Books one request to the API server."""
         self._requests.add(1, {names.METHOD: method, names.OBJECT_KIND: kind})
 
-    def scaled(self, namespace: str, model: str) -> None:
-        """Books a change of a count that was decided here."""
-        self._scalings.add(1, {names.NAMESPACE: namespace, names.MODEL: model})
+    def scaled(self, namespace: str, model: str, before: int, after: int, reason: str) -> None:
+        """Books a change of a count that was decided here, and makes a span of it under the look."""
+        attributes = {names.NAMESPACE: namespace, names.MODEL: model}
+        self._scalings.add(1, attributes)
+        told: dict[str, str | int] = {
+            **attributes,
+            names.SCALE_FROM: before,
+            names.SCALE_TO: after,
+            names.REASON: reason,
+        }
+        self._telemetry.tracer.start_span(names.SCALE_SPAN, attributes=told).end()
 
     def started(self, phases: Mapping[str, float]) -> None:
         """Books the start of a pod: seconds of each phase."""

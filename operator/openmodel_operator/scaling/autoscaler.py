@@ -32,9 +32,9 @@ class Autoscaler:
         cluster: Cluster,
         signals: Signals,
         tempo: Tempo,
-        scaled: Callable[[str, str], None] = lambda *_: None,
+        scaled: Callable[[str, str, int, int, str], None] = lambda *_: None,
     ) -> None:
-        """`scaled` is told the namespace and name of each model whose count was changed."""
+        """`scaled` is told of each change of a count: namespace and name, from, to, and why."""
         self._scaled = scaled
         self._cluster = cluster
         self._signals = signals
@@ -80,7 +80,7 @@ class Autoscaler:
             return False
         key = (model["metadata"]["namespace"], model["metadata"]["name"])
         self._written[key] = decision.replicas
-        self._scaled(*key)
+        self._scaled(*key, before, decision.replicas, decision.reason)
         try:
             await self._cluster.create_event(scaling_event(model, before, decision.replicas, decision.reason, now))
         except KubeError as error:

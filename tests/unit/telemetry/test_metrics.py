@@ -11,6 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from openmodel_operator.metrics import OperatorMetrics
 from openmodel_telemetry import metrics as table
@@ -90,7 +93,7 @@ def test_series_grow_with_models_and_with_nothing_else() -> None:
         for _ in range(3):
             with metrics.reconcile(*model):
                 metrics.request("PATCH", "StatefulSet")
-        metrics.scaled(*model)
+        metrics.scaled(*model, 0, 1, "a call waits for the model")
         metrics.started({"scheduled": 1.0, "mount": 1.0, "load": 1.0, "firstToken": 1.0})
     with exposed(telemetry) as address:
         series = [line for line in text_of(address).splitlines() if line.startswith("openmodel_")]
@@ -98,3 +101,20 @@ def test_series_grow_with_models_and_with_nothing_else() -> None:
     # Of each model four categories and its scalings; of all the rest no more than the table has.
     assert len(of_models) == 1000 * 5
     assert len(series) - len(of_models) < 200
+
+
+def test_a_change_of_a_count_is_a_span_of_the_look_that_decided_it() -> None:
+    telemetry, kept = Telemetry("test"), InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(kept))
+    telemetry.tracer = provider.get_tracer("test")
+    metrics = OperatorMetrics(telemetry)
+    with metrics.reconcile("ns", "m"):
+        metrics.scaled("ns", "m", 0, 1, "a call waits for the model")
+    scale, look = kept.get_finished_spans()
+    assert (look.name, scale.name) == ("reconcile", "scale")
+    assert scale.parent is not None
+    assert look.context is not None
+    assert scale.parent.span_id == look.context.span_id
+    assert dict(scale.attributes or {})["openmodel.reason"] == "a call waits for the model"
+    telemetry.shutdown()
