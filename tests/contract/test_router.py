@@ -18,6 +18,7 @@ from router_parts import (
     a_router,
     a_slice,
     failure,
+    free_port,
     opened,
     until_held,
 )
@@ -66,18 +67,24 @@ async def test_a_stream_goes_both_ways_message_by_message() -> None:
         assert await call.code() is grpc.StatusCode.OK
 
 
-async def test_five_hundred_held_calls_to_five_models_each_reach_their_own() -> None:
+async def test_five_hundred_held_calls_to_five_models_in_two_namespaces_each_reach_their_own() -> None:
     async with a_router() as router:
-        names = [f"m{index}" for index in range(5)]
-        ports = await opened(router, *names)
+        models = [("one", "a"), ("one", "b"), ("two", "a"), ("two", "b"), ("two", "c")]
+        ports = [free_port() for _ in models]
+        for (namespace, name), port in zip(models, ports, strict=True):
+            router.routes.put(a_slice(name, namespace=namespace, door=port))
         stubs = [router.stub(port) for port in ports]
-        calls = [stubs[number % 5].ModelInfer(a_request(str(number)), timeout=120) for number in range(500)]
-        await until_held(router, {f"default/{name}": 100 for name in names})
-        for name in names:
-            router.routes.put(a_slice(name, pods=[await router.start_pod(Pod(name))]))
+        calls = [
+            stubs[number % 5].ModelInfer(a_request(str(number)), timeout=120, wait_for_ready=True)
+            for number in range(500)
+        ]
+        await until_held(router, {f"{namespace}/{name}": 100 for namespace, name in models})
+        for namespace, name in models:
+            pod = await router.start_pod(Pod(f"{namespace}/{name}"))
+            router.routes.put(a_slice(name, namespace=namespace, pods=[pod]))
         answers = await asyncio.gather(*calls)
         assert [(answer.model_name, answer.id) for answer in answers] == [
-            (names[number % 5], f"{number}/0") for number in range(500)
+            ("/".join(models[number % 5]), f"{number}/0") for number in range(500)
         ]
 
 
