@@ -42,6 +42,10 @@ def test_it_renders_what_the_operator_needs(cluster: Kubectl) -> None:
     ]
 
 
+def test_helm_finds_nothing_wrong_with_it(cluster: Kubectl) -> None:
+    assert "0 chart(s) failed" in cluster.program("helm", "lint", CHART, *IMAGES)
+
+
 def test_all_of_the_router_is_left_out_where_it_is_not_wanted(cluster: Kubectl) -> None:
     documents = render(cluster, *IMAGES, "--set", "router.enabled=false")
     assert not [item for item in documents if item["metadata"]["name"].endswith("-router")]
@@ -51,7 +55,7 @@ def test_all_of_the_router_is_left_out_where_it_is_not_wanted(cluster: Kubectl) 
 
 
 def test_spans_go_where_the_values_say(cluster: Kubectl) -> None:
-    wanted = ("--set", "telemetry.otlpEndpoint=http://collector:4317", "--set", "telemetry.sampleRatio=0.5")
+    wanted = ("--set", "telemetry.otlpEndpoint=http://collector:4317", "--set-json", "telemetry.sampleRatio=0.5")
     for item in render(cluster, *IMAGES, *wanted):
         if item["kind"] == "Deployment":
             (container,) = item["spec"]["template"]["spec"]["containers"]

@@ -16,6 +16,7 @@ from kubectl import Kubectl, condition, wait_until
 ROOT = Path(__file__).resolve().parents[2]
 REGISTRY = "127.0.0.1:5000"
 OPERATOR_NAMESPACE = "openmodel-system"
+INSTALL = (str(ROOT / "hack/install"), "--set", "resyncSeconds=5", "--set", "autoscaling.scaleDownSeconds=10")
 RESTRICTED = "pod-security.kubernetes.io/enforce=restricted"
 
 
@@ -75,7 +76,7 @@ class Operator:
 def operator(cluster: Kubectl) -> Operator:
     """Installs the operator as a user would."""
     cluster.program(str(ROOT / "hack/models/push"))
-    cluster.program(str(ROOT / "hack/install"), "--set", "resyncSeconds=5", "--set", "autoscaling.scaleDownSeconds=10")
+    cluster.program(*INSTALL)
     return Operator(cluster)
 
 
