@@ -18,6 +18,7 @@ import kopf
 
 from openmodel_operator import names
 from openmodel_operator.cluster import WATCHED, ModelKey, refill, watched_label
+from openmodel_operator.desired.router_slice import slice_name
 from openmodel_operator.kube import PLURALS, Kube
 from openmodel_operator.object_cache import ObjectCache
 from openmodel_operator.spec import Manifest
@@ -251,10 +252,16 @@ class Watch:
             # The routers are others: so is the way of calls to models that no pod serves.
             for key in self._routed():
                 self._changed(key)
-        elif labels.get(names.MODEL_LABEL):
+        elif labels.get(names.MODEL_LABEL) and not self._is_idle_news(kind, metadata, labels[names.MODEL_LABEL]):
             self._changed((metadata["namespace"], labels[names.MODEL_LABEL]))
         for key in self._waiting_for(labels[names.JOB_LABEL]) if names.JOB_LABEL in labels else ():
             self._changed(key)
+
+    def _is_idle_news(self, kind: str, metadata: Manifest, model: str) -> bool:
+        """Whether it is a slice of a model that routers have nothing to do with: its pods have told already."""
+        if kind != "EndpointSlice" or metadata["name"] == slice_name(model):
+            return False
+        return self._cache.get(kind, metadata["namespace"], slice_name(model)) is None
 
     def _routed(self) -> list[ModelKey]:
         """Models whose calls go to the routers now."""

@@ -87,3 +87,28 @@ def test_a_jobs_pod_is_news_for_those_who_wait_for_it() -> None:
     pod["metadata"]["labels"] = {names.MODEL_LABEL: names.SHARED, names.JOB_LABEL: "job"}
     subject._note("Pod", "ADDED", pod)
     assert sorted(changed) == [("n", "one"), ("n", "two")]
+
+
+def a_slice(name: str, service: str, model: str, **labels: str) -> dict[str, Any]:
+    told = {names.MODEL_LABEL: model, names.SERVICE_LABEL: service, **labels}
+    return {"metadata": {"namespace": "n", "name": name, "uid": name, "resourceVersion": "5", "labels": told}}
+
+
+def test_slices_are_news_where_routers_have_to_do_with_the_model() -> None:
+    changed, cache = list[ModelKey](), ObjectCache()
+    subject = Watch(cast(Kube, ListingKube()), cache, changed.append, lambda _: set(), 0, ("n", "router"))
+    subject._note("EndpointSlice", "ADDED", a_slice("plain-abcde", "plain", "plain"))
+    assert changed == []
+    own = a_slice("asleep-router", "asleep", "asleep", **{names.SLICE_MAKER_LABEL: names.COMPONENT})
+    subject._note("EndpointSlice", "ADDED", own)
+    subject._note("EndpointSlice", "ADDED", a_slice("asleep-abcde", "asleep", "asleep"))
+    assert changed == [("n", "asleep")] * 2
+    changed.clear()
+    # The routers are others; a Service of somebody else's that bears their label is not.
+    subject._note("EndpointSlice", "ADDED", a_slice("router-abcde", "router", names.SHARED))
+    assert changed == [("n", "asleep")]
+    subject._note("EndpointSlice", "ADDED", a_slice("other-abcde", "other", names.SHARED))
+    assert changed == [("n", "asleep")]
+    changed.clear()
+    subject._note("EndpointSlice", "DELETED", own)
+    assert changed == [("n", "asleep")]
