@@ -37,10 +37,10 @@ class ColdRoutes:
 
     async def keep(self, identity: Identity, spec: OpenModelSpec | None, observed: Observed) -> None:
         """The way of calls as things are, whatever a step will come to; without a spec, the way that there is."""
-        live = self._live(identity)
+        slices, live = self._slices(identity)
         routed = live is not None if spec is None else self._is_routed(spec)
         answers = live is not None and live["metadata"].get("annotations", {}).get(names.ANSWERS_ANNOTATION) == "true"
-        if routed and (route := self._route(identity, observed, live, frozenset(), answers=answers)):
+        if routed and (route := self._route(identity, observed, slices, live, frozenset(), answers=answers)):
             try:
                 await self._cluster.apply(route)
             except NameTaken as error:
@@ -55,26 +55,33 @@ class ColdRoutes:
         self, actions: ActionPlan, identity: Identity, spec: OpenModelSpec, observed: Observed
     ) -> ActionPlan:
         """The step, and before anything ends the way of the calls that would find no pod."""
-        live = self._live(identity)
+        slices, live = self._slices(identity)
         if not self._is_routed(spec):
             # Calls fail at once, as nothing would wake for them.
             self._ports.forget((identity.namespace, identity.name))
             return actions if live is None else replace(actions, delete=[*actions.delete, live])
         ends = frozenset(item["metadata"]["name"] for item in actions.delete if item["kind"] == "StatefulSet")
         answers = actions.serving == actions.revision
-        route = self._route(identity, observed, live, ends, answers=answers)
+        route = self._route(identity, observed, slices, live, ends, answers=answers)
         return actions if route is None else replace(actions, apply=[*actions.apply, route])
 
     def _is_routed(self, spec: OpenModelSpec) -> bool:
         return spec.routed_when_cold and not spec.suspend and self._cluster.has_routers
 
-    def _live(self, identity: Identity) -> Manifest | None:
-        """The model's slice at the routers, if there is one."""
+    def _slices(self, identity: Identity) -> tuple[list[Manifest], Manifest | None]:
+        """All slices that bear the model's label, and of them its own at the routers, if there is one."""
         slices = self._cluster.children(_KIND, identity.namespace, identity.name)
-        return next((item for item in slices if owned_by(item, identity.uid)), None)
+        return slices, next((item for item in slices if owned_by(item, identity.uid)), None)
 
     def _route(
-        self, identity: Identity, observed: Observed, live: Manifest | None, ends: Set[str], *, answers: bool
+        self,
+        identity: Identity,
+        observed: Observed,
+        slices: Sequence[Manifest],
+        live: Manifest | None,
+        ends: Set[str],
+        *,
+        answers: bool,
     ) -> Manifest | None:
         key = (identity.namespace, identity.name)
         self._learn()
@@ -82,7 +89,6 @@ class ColdRoutes:
         if port is None:
             _log.error("%s/%s: no port is left at the routers: calls fail while it is cold", *key)
             return None
-        slices = self._cluster.children(_KIND, *key)
         routers = self._cluster.routers(ready=True) if is_cold(identity, slices, ends) else []
         families = (observed.service or {}).get("spec", {}).get("ipFamilies", ["IPv4"])
         family = families[0] if live is None else live["addressType"]

@@ -139,12 +139,10 @@ async def run(settings: Settings, probes: Probes) -> None:
     telemetry = Telemetry("openmodel-operator")
     metrics = OperatorMetrics(telemetry)
     kube = await Kube.connect(metrics.request)
-    exposition = telemetry.serve("0.0.0.0", settings.metrics_port)
+    telemetry.serve("0.0.0.0", settings.metrics_port)
     try:
         await Operator(settings, kube, metrics, probes).run()
     finally:
-        exposition.shutdown()
-        exposition.server_close()
         await asyncio.to_thread(telemetry.shutdown)
         await kube.close()
 

@@ -50,10 +50,6 @@ class Caller:
         """Whether all can be sent again."""
         return self._first == 0
 
-    def answered(self) -> None:
-        """Nothing will be sent again."""
-        self._keep_no_more()
-
     async def message(self, index: int) -> bytes | None:
         """A message by its number; None after the last."""
         while index >= self._first + len(self._kept):
@@ -81,9 +77,10 @@ class Caller:
         if self._memory.keep(self._bytes, len(message)):
             self._bytes += len(message)
         else:
-            self._keep_no_more()
+            self.keep_no_more()
 
-    def _keep_no_more(self) -> None:
+    def keep_no_more(self) -> None:
+        """Nothing will be sent again."""
         self._keeps = False
         self._memory.release(self._bytes)
         self._bytes = 0
@@ -95,6 +92,6 @@ class Caller:
 
     def close(self) -> None:
         """The call is over."""
-        self._keep_no_more()
+        self.keep_no_more()
         if self._reading is not None:
             self._reading.cancel()

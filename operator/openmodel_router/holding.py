@@ -33,17 +33,19 @@ class Holding:
     @contextmanager
     def place(self, model: Model, *, again: bool = False) -> Iterator[None]:
         """While a call waits; Full when it may not. One that waits `again`, for its pod was lost, always may."""
-        if again:
-            pass
-        elif self.held.total() >= self._most:
-            raise Full(f"{self._most} calls wait for models already, as many as this router holds")
-        elif self.held[model] >= self._most_per_model:
-            raise Full(f"{self._most_per_model} calls wait for the model already, as many as this router holds of one")
+        if not again:
+            self._check(model)
         self._set(model, self.held[model] + 1)
         try:
             yield
         finally:
             self._set(model, self.held[model] - 1)
+
+    def _check(self, model: Model) -> None:
+        if self.held.total() >= self._most:
+            raise Full(f"{self._most} calls wait for models already, as many as this router holds")
+        if self.held[model] >= self._most_per_model:
+            raise Full(f"{self._most_per_model} calls wait for the model already, as many as this router holds of one")
 
     def _set(self, model: Model, count: int) -> None:
         self.held[model] = count

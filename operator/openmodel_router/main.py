@@ -82,7 +82,7 @@ class Router:
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
-        exposition = self._telemetry.serve(self._settings.host.replace("[::]", "0.0.0.0"), self._settings.metrics_port)
+        self._telemetry.serve(self._settings.host.replace("[::]", "0.0.0.0"), self._settings.metrics_port)
         await self._health.set("", _NOT_SERVING)
         # Of the process, however long it takes to know all models.
         await self._health.set("liveness", _SERVING)
@@ -104,8 +104,6 @@ class Router:
             await self._channels.close()
             await self._control.stop(None)
             await self._kubelet.stop(None)
-            exposition.shutdown()
-            exposition.server_close()
             await asyncio.to_thread(self._telemetry.shutdown)
 
     async def _say_ready(self) -> None:

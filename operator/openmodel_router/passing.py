@@ -142,7 +142,7 @@ class Passing:
             while isinstance(message := await call.read(), bytes):
                 if not answered:
                     answered = True
-                    caller.answered()
+                    caller.keep_no_more()
                     await context.send_initial_metadata(await call.initial_metadata())
                 await context.write(message)
             code = await call.code()

@@ -49,6 +49,7 @@ class Telemetry:
         # What the SDK drops it only counts when it is told to, and it is told by the environment alone.
         os.environ.setdefault(_COUNT_DROPPED, "true")
         self._registry = CollectorRegistry()
+        self._exposition: WSGIServer | None = None
         exports = bool(os.environ.get(ENDPOINT))
         resource = Resource.create({"service.name": service, **attributes})
         readers: list[MetricReader] = [PrometheusMetricReader(registry=self._registry, cardinality_limits=_LIMITS)]
@@ -62,10 +63,10 @@ class Telemetry:
         self.traces = exports
         """Whether spans go anywhere."""
 
-    def serve(self, host: str, port: int) -> WSGIServer:
-        """Starts the exposition for Prometheus in a thread of its own."""
-        server, _ = start_http_server(port, addr=host, registry=self._registry)
-        return server
+    def serve(self, host: str, port: int) -> int:
+        """Starts the exposition for Prometheus in a thread of its own, until the shutdown; returns its port."""
+        self._exposition, _ = start_http_server(port, addr=host, registry=self._registry)
+        return self._exposition.server_port
 
     def create(self, instrument: Instrument) -> Any:
         """What records a metric: its `add`, `record` or `set` takes a value and attributes."""
@@ -94,7 +95,10 @@ class Telemetry:
         self._meter.create_observable_gauge(instrument.name, [observed], **told)
 
     def shutdown(self, seconds: float = 5.0) -> None:
-        """Sends what is left, for as long and no longer: a collector may be away."""
+        """Ends the exposition, and sends what is left, for as long and no longer: a collector may be away."""
+        if self._exposition is not None:
+            self._exposition.shutdown()
+            self._exposition.server_close()
         # The SDK's own limits do not hold. A daemon's end is not waited for.
         sending = threading.Thread(target=self._shut_down, daemon=True)
         sending.start()

@@ -79,8 +79,7 @@ class LocalRanks:
 
     def queue(self) -> QueueReport:
         """What they have to do."""
-        # Those that follow have what the first has.
-        leading = [member for member in self._members if not member.place]
+        leading = self._leading()
         return QueueReport(
             ranks=sum(member.takes_requests for member in leading),
             running=sum(member.last.running for member in leading),
@@ -96,9 +95,12 @@ class LocalRanks:
         # A pod whose ranks follow those of another is ready as well.
         self._on_ready(any(each.takes_requests for each in self._members))
 
+    def _leading(self) -> list[LocalRank]:
+        """Those that have work of their own: the others follow, and have what the first has."""
+        return [member for member in self._members if not member.place]
+
     def _tell_metrics(self, step: StepDone) -> None:
-        # Those that follow have what the first has.
-        leading = [member.last for member in self._members if not member.place]
+        leading = [member.last for member in self._leading()]
         self._metrics.step_done(
             structs.replace(
                 step,

@@ -26,12 +26,10 @@ ROOT = Path(__file__).resolve().parents[3]
 @contextmanager
 def exposed(telemetry: Telemetry) -> Iterator[str]:
     """The address of what Prometheus asks."""
-    server = telemetry.serve("127.0.0.1", 0)
+    port = telemetry.serve("127.0.0.1", 0)
     try:
-        yield f"http://127.0.0.1:{server.server_port}/metrics"
+        yield f"http://127.0.0.1:{port}/metrics"
     finally:
-        server.shutdown()
-        server.server_close()
         telemetry.shutdown()
 
 
