@@ -43,7 +43,6 @@ _LIMITS = (
     _Limit("access.router", ("WhenCold",), "is not supported yet: use WhenCold or leave it out"),
     _Limit("access.tokensPerMinute", (), _LATER),
     _Limit("access.parentRefs", (), _LATER),
-    _Limit("telemetry.captureContent", (False,), "is not supported yet: use false"),
 )
 
 
@@ -70,6 +69,15 @@ def refusals(spec: Mapping[str, Any]) -> tuple[Refusal, ...]:
                 "spec.parallelism.redundantExperts",
                 "spec.parallelism.redundantExperts: a dense model, whose matrices ranks share (parallelism.tensor), "
                 "has no experts: leave it out",
+            )
+        )
+    telemetry = spec.get("telemetry", {})
+    if telemetry.get("captureContent", False) and "otlpEndpoint" not in telemetry:
+        found.append(
+            Refusal(
+                "spec.telemetry.captureContent",
+                "spec.telemetry.captureContent: what callers ask and are answered goes into spans, and those go "
+                "nowhere: set otlpEndpoint, or use false",
             )
         )
     rollout = spec.get("rollout", {})

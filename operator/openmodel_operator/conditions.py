@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from openmodel_operator.reasons import ConditionType, Reason
 from openmodel_operator.spec import Manifest
@@ -31,6 +32,23 @@ def timestamp(now: datetime) -> str:
 def moment(text: str) -> datetime:
     """What Kubernetes wrote as a time."""
     return datetime.fromisoformat(text)
+
+
+def find_condition(status: Mapping[str, Any], kind: ConditionType) -> Mapping[str, str]:
+    """The condition of this type, empty when the status has none."""
+    found: Mapping[str, str] = next((item for item in status.get("conditions", []) if item["type"] == kind), {})
+    return found
+
+
+def is_true(status: Mapping[str, Any], kind: ConditionType) -> bool:
+    """Whether the condition of this type holds."""
+    return find_condition(status, kind).get("status") == "True"
+
+
+def readiness(status: Mapping[str, Any]) -> tuple[str, str]:
+    """Status and reason of the condition Ready, which the status has."""
+    found = find_condition(status, ConditionType.READY)
+    return found["status"], found["reason"]
 
 
 def merge_conditions(

@@ -14,9 +14,10 @@ from typing import Any
 from openmodel_operator.admission import refusals, router_refusals
 from openmodel_operator.cluster import Cluster, ModelKey, NameTaken
 from openmodel_operator.cold_routes import ColdRoutes
+from openmodel_operator.conditions import is_true, readiness
 from openmodel_operator.desired.fetch_jobs import as_mounted
 from openmodel_operator.desired.identity import Identity
-from openmodel_operator.events import transition_event
+from openmodel_operator.events import capture_event, transition_event
 from openmodel_operator.fetcher import Fetcher
 from openmodel_operator.gate import is_to_start, known_commit
 from openmodel_operator.group_status import refused_shrink
@@ -29,14 +30,14 @@ from openmodel_operator.outlook import Blocked, Known, Outlook
 from openmodel_operator.plan import plan_group
 from openmodel_operator.plan_check import actual_over_planned
 from openmodel_operator.probe import Probes
-from openmodel_operator.reasons import Reason
+from openmodel_operator.reasons import ConditionType, Reason
 from openmodel_operator.recorded_jobs import RecordedJobs
 from openmodel_operator.rollout import ActionPlan, plan_actions
 from openmodel_operator.scaling.autoscaler import Autoscaler
 from openmodel_operator.scaling.history import scaling_status
 from openmodel_operator.settings import Settings
 from openmodel_operator.spec import Manifest, OpenModelSpec, SpecError, parse_spec
-from openmodel_operator.status import blocked_status, is_reconciling, model_status, readiness, underway_status
+from openmodel_operator.status import blocked_status, model_status, underway_status
 from openmodel_operator.status_patch import status_patch
 from openmodel_operator.verifier import Verifier
 
@@ -85,7 +86,8 @@ class Controller:
             return
         status = await self._look(key, model)
         self.readiness[key] = readiness(status)
-        (self.underway.add if is_reconciling(status) else self.underway.discard)(key)
+        reconciling = is_true(status, ConditionType.RECONCILING)
+        (self.underway.add if reconciling else self.underway.discard)(key)
         await self._tell(model, status)
 
     def waiting_for(self, job: str) -> set[ModelKey]:
@@ -194,9 +196,9 @@ class Controller:
         if not patch:
             return
         await self._cluster.patch_status(model, patch)
-        event = transition_event(model, before, status, _now())
-        if event is not None:
-            await self._cluster.create_event(event)
+        for event in (transition_event(model, before, status, _now()), capture_event(model, before, status, _now())):
+            if event is not None:
+                await self._cluster.create_event(event)
 
 
 def _admit(raw: dict[str, Any], settings: Settings) -> OpenModelSpec | Blocked:

@@ -36,7 +36,7 @@ def effective_values(spec: OpenModelSpec) -> Manifest:
         **({} if spec.autoscaling is None else {"autoscaling": _autoscaling(spec.autoscaling)}),
         "access": {"authentication": "None", **({"router": "WhenCold"} if spec.routed_when_cold else {})},
         "telemetry": {
-            "captureContent": False,
+            "captureContent": spec.telemetry.capture_content,
             **({"sampleRatio": spec.telemetry.sample_ratio} if spec.telemetry.otlp_endpoint else {}),
         },
     }

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from openmodel_operator import names
-from openmodel_operator.conditions import timestamp
+from openmodel_operator.conditions import find_condition, is_true, timestamp
 from openmodel_operator.reasons import ConditionType, Reason
 from openmodel_operator.spec import Manifest
 
@@ -24,11 +24,21 @@ def transition_event(
 
     An inspection is a Job's, which has Events of its own.
     """
-    old, new = _ready(before), _ready(after)
+    old, new = find_condition(before, ConditionType.READY), find_condition(after, ConditionType.READY)
     if (old.get("status"), old.get("reason")) == (new["status"], new["reason"]) or new["reason"] == Reason.INSPECTING:
         return None
-    stalled = any(item["type"] == ConditionType.STALLED and item["status"] == "True" for item in after["conditions"])
-    return _event(model, "Warning" if stalled else "Normal", new["reason"], new["message"], now)
+    kind = "Warning" if is_true(after, ConditionType.STALLED) else "Normal"
+    return _event(model, kind, new["reason"], new["message"], now)
+
+
+def capture_event(
+    model: Manifest, before: Mapping[str, Any], after: Mapping[str, Any], now: datetime
+) -> Manifest | None:
+    """A warning when what callers ask and are answered begins to be told, else None."""
+    old, new = find_condition(before, ConditionType.ADMITTED), find_condition(after, ConditionType.ADMITTED)
+    if new["reason"] != Reason.CONTENT_CAPTURED or old.get("reason") == new["reason"]:
+        return None
+    return _event(model, "Warning", new["reason"], new["message"], now)
 
 
 def scaling_event(model: Manifest, before: int, after: int, reason: str, now: datetime) -> Manifest:
@@ -59,10 +69,3 @@ def _event(model: Manifest, kind: str, reason: str, message: str, now: datetime)
         "source": {"component": names.COMPONENT},
         "reportingComponent": names.COMPONENT,
     }
-
-
-def _ready(status: Mapping[str, Any]) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = next(
-        (item for item in status.get("conditions", []) if item["type"] == ConditionType.READY), {}
-    )
-    return found

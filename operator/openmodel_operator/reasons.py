@@ -66,6 +66,7 @@ class Reason(StrEnum):
     UNHEALTHY = "Unhealthy"
     # Admitted, Planned, WeightsReady, ExpertCoverage, Scaling, RolloutVerified
     NO_POLICY = "NoPolicy"
+    CONTENT_CAPTURED = "ContentCaptured"
     PLAN_MADE = "PlanMade"
     LOADED = "Loaded"
     NOT_LOADED = "NotLoaded"

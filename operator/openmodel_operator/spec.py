@@ -98,6 +98,8 @@ class TelemetrySpec:
     """OTLP over gRPC; None: nowhere."""
     sample_ratio: float = 1.0
     """Of calls whose callers leave it open, how many are traced."""
+    capture_content: bool = False
+    """Whether spans have what callers ask and are answered."""
 
     @property
     def otlp_address(self) -> str:
@@ -220,7 +222,11 @@ def _verify(verify: Mapping[str, Any] | None) -> VerifySpec | None:
 
 
 def _telemetry(told: Mapping[str, Any]) -> TelemetrySpec:
-    telemetry = TelemetrySpec(otlp_endpoint=told.get("otlpEndpoint"), sample_ratio=float(told.get("sampleRatio", 1.0)))
+    telemetry = TelemetrySpec(
+        otlp_endpoint=told.get("otlpEndpoint"),
+        sample_ratio=float(told.get("sampleRatio", 1.0)),
+        capture_content=bool(told.get("captureContent", False)),
+    )
     try:
         _ = telemetry.otlp_port
     except ValueError as error:

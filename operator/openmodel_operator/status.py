@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from openmodel_operator import names
+from openmodel_operator.admitted_status import NO_POLICY, AdmittedVerdict, admitted_verdict
 from openmodel_operator.cold_start import cold_start
 from openmodel_operator.conditions import Verdict, merge_conditions, timestamp
 from openmodel_operator.desired.identity import Identity
@@ -75,18 +76,6 @@ def underway_status(
     return status
 
 
-def is_reconciling(status: Mapping[str, Any]) -> bool:
-    """Whether there is more to come by itself."""
-    conditions = status.get("conditions", [])
-    return any(item["type"] == ConditionType.RECONCILING and item["status"] == "True" for item in conditions)
-
-
-def readiness(status: Mapping[str, Any]) -> tuple[str, str]:
-    """Status and reason of the condition Ready."""
-    found: Mapping[str, str] = next(item for item in status["conditions"] if item["type"] == ConditionType.READY)
-    return found["status"], found["reason"]
-
-
 def _status_that_stands(
     before: Mapping[str, Any], generation: int, verdicts: Sequence[Verdict], now: datetime
 ) -> Manifest:
@@ -139,7 +128,8 @@ def model_status(
         loaded=_loaded(actions, proven),
         covered=coverage_verdict(reports, serving=ready[0]),
         verified=verified_verdict(spec, actions, before),
-        settled=ready[0] and _settled(spec, actions, observed, proven),
+        admitted=admitted_verdict(spec.telemetry, before, settled=_alone(actions, observed)),
+        settled=ready[0] and proven == spec.replicas and _alone(actions, observed),
         reconciling=actions.reason,
     )
     status: Manifest = {
@@ -174,7 +164,10 @@ _STRATEGY_REASONS = {
     "Recreate": "as asked for: the old groups go before new ones serve, and calls fail meanwhile",
 }
 _VERDICTS_OF_JOBS = (Reason.INVALID_CHECKPOINT, Reason.UNSUPPORTED_MODEL, Reason.SOURCE_REFUSED)
-_ABOUT_WHAT_SERVES = (ConditionType.WEIGHTS_READY, ConditionType.EXPERT_COVERAGE, ConditionType.ROLLOUT_VERIFIED)
+_ABOUT_WHAT_SERVES = (
+    *(ConditionType.ADMITTED, ConditionType.WEIGHTS_READY, ConditionType.EXPERT_COVERAGE),
+    ConditionType.ROLLOUT_VERIFIED,
+)
 
 
 def _ready(
@@ -208,8 +201,9 @@ def _ready(
     return False, Reason.STARTING, actions.reason
 
 
-def _settled(spec: OpenModelSpec, actions: ActionPlan, observed: Observed, proven: int) -> bool:
-    return proven == spec.replicas and not actions.delete and len(observed.stateful_sets) == actions.groups
+def _alone(actions: ActionPlan, observed: Observed) -> bool:
+    """Whether there are no groups but those that are wanted."""
+    return not actions.delete and len(observed.stateful_sets) == actions.groups
 
 
 def _loaded(actions: ActionPlan, proven: int) -> _Verdict | None:
@@ -226,6 +220,7 @@ def _verdicts(
     loaded: _Verdict | None,
     covered: CoverageVerdict,
     verified: CoverageVerdict = (None, Reason.NOT_REQUESTED, "no golden prompts were given"),
+    admitted: AdmittedVerdict = NO_POLICY,
     settled: bool = False,
     reconciling: str = "",
 ) -> Sequence[Verdict]:
@@ -238,7 +233,7 @@ def _verdicts(
         Verdict(ConditionType.STALLED, *stalled)
         if stalled
         else Verdict(ConditionType.STALLED, False, Reason.NOT_STALLED, "nothing stands in the way"),
-        Verdict(ConditionType.ADMITTED, True, Reason.NO_POLICY, "no policy applies"),
+        Verdict(ConditionType.ADMITTED, *admitted),
         Verdict(ConditionType.PLANNED, *planned),
         Verdict(ConditionType.WEIGHTS_READY, *loaded)
         if loaded

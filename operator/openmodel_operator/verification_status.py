@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from openmodel_operator.conditions import find_condition
 from openmodel_operator.reasons import ConditionType, Reason
 from openmodel_operator.rollout import ActionPlan
 from openmodel_operator.spec import Manifest, OpenModelSpec
@@ -24,10 +25,10 @@ def verified_verdict(spec: OpenModelSpec, actions: ActionPlan, before: Mapping[s
         return actions.verification.verified, actions.verification.reason, actions.verification.message
     if not _stands(actions, before):
         return _WAITING
-    for item in before.get("conditions", []):
-        if item["type"] == ConditionType.ROLLOUT_VERIFIED:
-            return {"True": True, "False": False}.get(item["status"]), Reason(item["reason"]), str(item["message"])
-    return _WAITING
+    told = find_condition(before, ConditionType.ROLLOUT_VERIFIED)
+    if not told:
+        return _WAITING
+    return {"True": True, "False": False}.get(told["status"]), Reason(told["reason"]), told["message"]
 
 
 def verification_status(spec: OpenModelSpec, actions: ActionPlan, before: Mapping[str, Any]) -> Manifest:

@@ -32,8 +32,12 @@ from openmodel_telemetry.instrument import Instrument, Kind
 _log = logging.getLogger(__name__)
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 RATIO = "OTEL_TRACES_SAMPLER_ARG"
+CAPTURE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
+CAPTURED = "SPAN_ONLY"
 _COUNT_DROPPED = "OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED"
 
+# Spans that go out in one message when they have content: collectors take 4 MiB.
+_BATCH_WITH_CONTENT = 32
 # Of what there is a series a model, or some: the SDK's own limit is 2,000.
 _LIMITS: Any = {Counter: 100_000, ObservableGauge: 100_000}
 
@@ -62,6 +66,8 @@ class Telemetry:
         self.tracer: Tracer = NoOpTracer() if self._tracers is None else self._tracers.get_tracer(service)
         self.traces = exports
         """Whether spans go anywhere."""
+        self.captures = exports and captures_content()
+        """Whether spans have what callers ask and are answered."""
 
     def serve(self, host: str, port: int) -> int:
         """Starts the exposition for Prometheus in a thread of its own, until the shutdown; returns its port."""
@@ -117,5 +123,13 @@ def _tracers(resource: Resource, meters: MeterProvider) -> TracerProvider:
     # Whoever calls decides, where they do.
     sampler = ParentBased(TraceIdRatioBased(float(os.environ.get(RATIO, "1"))))
     provider = TracerProvider(sampler=sampler, resource=resource, meter_provider=meters)
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(), meter_provider=meters))
+    batch = _BATCH_WITH_CONTENT if captures_content() else None
+    provider.add_span_processor(
+        BatchSpanProcessor(OTLPSpanExporter(), max_export_batch_size=batch, meter_provider=meters)
+    )
     return provider
+
+
+def captures_content() -> bool:
+    """Whether the environment asks for what callers ask and are answered, in spans."""
+    return os.environ.get(CAPTURE, "").upper() == CAPTURED

@@ -37,6 +37,7 @@ BUILT = {
     "resources.requests",
     "resources.limits",
     "replicas",
+    "telemetry.captureContent",
     "telemetry.otlpEndpoint",
     "telemetry.sampleRatio",
     "autoscaling.minReplicas",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import grpc
 import pytest
 
-from contract.infer_requests import MODEL, request, streamed
+from contract.infer_requests import MODEL, PROMPT, request, streamed, text_of
 from contract.runtime_server import RuntimeServer, until
 from otlp_collector import Client, Collector, SeenSpan, a_collector
 from router_parts import a_router, a_slice, free_port, until_held
@@ -79,11 +80,37 @@ def test_whoever_is_not_sampled_leaves_no_trace_and_errors_say_what_they_were(
         (span,) = of(failing, collector, 1).values()
         assert span.error
         assert span.attributes["error.type"] == "NOT_FOUND"
-        # Nothing that was asked stands in any span.
-        list(stub.ModelStreamInfer(iter([streamed()]), metadata=Client().metadata))
+        # Nothing that was asked or answered stands in any span.
+        answer = stub.ModelInfer(request(), metadata=Client().metadata)
         told: list[Any] = [value for span in of(Client(), collector, 4).values() for value in span.attributes.values()]
     assert not [span for span in collector.spans if span.trace == unsampled.trace]
-    assert not [value for value in told if isinstance(value, str) and "question" in value]
+    secrets = (PROMPT, text_of(answer))
+    assert not [value for value in told if isinstance(value, str) and any(secret in value for secret in secrets)]
+
+
+def test_what_is_asked_and_answered_is_in_spans_where_that_is_asked_for(
+    collector: Collector, monkeypatch: pytest.MonkeyPatch, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", "SPAN_ONLY")
+    running = RuntimeServer(tiny_checkpoint, tmp_path)
+    unary, stream = Client(trace="3" * 32), Client(trace="4" * 32)
+    try:
+        with running.wait_until_ready().stub() as stub:
+            answer = stub.ModelInfer(request(), metadata=unary.metadata)
+            list(stub.ModelStreamInfer(iter([streamed()]), metadata=stream.metadata))
+            spans = [of(client, collector, 4)[f"text_completion {MODEL}"] for client in (unary, stream)]
+    finally:
+        running.close()
+    assert {content(span, "input") for span in spans} == {PROMPT}
+    assert {content(span, "output") for span in spans} == {text_of(answer)}
+
+
+def content(span: SeenSpan, which: str) -> str:
+    """Of the one message."""
+    (message,) = json.loads(span.attributes[f"gen_ai.{which}.messages"])
+    (part,) = message["parts"]
+    assert message["role"] == {"input": "user", "output": "assistant"}[which]
+    return str(part["content"])
 
 
 def test_a_collector_that_hangs_holds_up_no_request_and_what_is_dropped_is_counted(

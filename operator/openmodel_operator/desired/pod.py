@@ -94,6 +94,7 @@ def _telemetry_env(spec: OpenModelSpec) -> list[Manifest]:
     telemetry = spec.telemetry
     if telemetry.otlp_endpoint is None:
         return []
+    content = {"name": "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", "value": "SPAN_ONLY"}
     where = "k8s.namespace.name=$(POD_NAMESPACE),k8s.pod.name=$(POD_NAME)"
     return [
         {"name": "OTEL_EXPORTER_OTLP_ENDPOINT", "value": telemetry.otlp_address},
@@ -101,6 +102,7 @@ def _telemetry_env(spec: OpenModelSpec) -> list[Manifest]:
         {"name": "POD_NAMESPACE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}},
         {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
         {"name": "OTEL_RESOURCE_ATTRIBUTES", "value": where},
+        *([content] if telemetry.capture_content else []),
     ]
 
 

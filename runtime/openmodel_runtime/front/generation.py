@@ -63,6 +63,8 @@ class Generator:
             while not run.ended:
                 await run.news()
                 if pieces := run.take():
+                    if timer.content is not None:
+                        timer.content.answered(pieces)
                     yield pieces
         except TimeoutError:
             raise DeadlineExceeded(f"the request's timeout of {timeout} s ran out") from None

@@ -17,6 +17,7 @@ from openmodel_runtime.front.generation import Generator
 from openmodel_runtime.front.parse import parse_request
 from openmodel_runtime.front.respond import Responder
 from openmodel_runtime.front.statistics import CANCELLED, RequestTimer, Statistics
+from openmodel_runtime.telemetry.content import Content
 from openmodel_runtime.telemetry.ended_request import Parent
 from openmodel_runtime.text.conversation import Conversation
 from openmodel_telemetry.logs import of_caller
@@ -29,13 +30,22 @@ class Inference:
     """Answers requests for one model."""
 
     def __init__(
-        self, name: str, version: str, generator: Generator, statistics: Statistics, activity: Activity
+        self,
+        name: str,
+        version: str,
+        generator: Generator,
+        statistics: Statistics,
+        activity: Activity,
+        *,
+        captures: bool = False,
     ) -> None:
+        """`captures`: spans have what callers ask and are answered."""
         self._name = name
         self._version = version
         self._generator = generator
         self._statistics = statistics
         self._activity = activity
+        self._captures = captures
         self.draining = False
         """True once the server stops: it takes no new request."""
 
@@ -60,8 +70,8 @@ class Inference:
                 raise Unavailable(DRAINING)
             self.check_model(request.model_name, request.model_version)
             parsed = parse_request(request, self._generator.defaults)
-            if isinstance(parsed.prompt, Conversation):
-                timer.operation = "chat"
+            timer.operation = "chat" if isinstance(parsed.prompt, Conversation) else "text_completion"
+            timer.content = Content(parsed.prompt) if self._captures else None
             if parsed.stream and not streaming:
                 raise InvalidRequest("stream = true needs ModelStreamInfer; ModelInfer answers the whole completion")
             token_text = self._generator.text.token_text

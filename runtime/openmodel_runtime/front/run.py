@@ -47,7 +47,9 @@ async def serve(server: ServerConfig, engine: EngineConfig, group: GroupConfig) 
         sinks=(metrics, activity, RequestSpans(telemetry.tracer, server.model_name, server.model_version))
     )
     generator = Generator(server.model_path, rank, server.max_waiting_requests)
-    inference = Inference(server.model_name, server.model_version, generator, statistics, activity)
+    inference = Inference(
+        server.model_name, server.model_version, generator, statistics, activity, captures=telemetry.captures
+    )
     servicer = InferenceServicer(
         name=server.model_name,
         version=server.model_version,

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from openmodel_protos import grpc_service_pb2 as pb
+from openmodel_runtime.telemetry.content import Content
 from openmodel_runtime.telemetry.ended_request import EndedRequest, Parent
 
 Clock = Callable[[], int]
@@ -31,6 +32,8 @@ class RequestTimer:
         self.exchange_seconds = 0.0
         self.parent: Parent = None
         """Whoever called, as OpenTelemetry knows them."""
+        self.content: Content | None = None
+        """What was asked and answered; None where nobody is to be told."""
         self.operation = "text_completion"
         self.input_tokens = 0
         self.output_tokens = 0
@@ -120,6 +123,7 @@ class Statistics:
             exchange_seconds=timer.exchange_seconds,
             error=error,
             parent=timer.parent,
+            content=timer.content,
         )
         for sink in self.sinks:
             sink.request_ended(ended)

@@ -6,13 +6,18 @@ from dataclasses import dataclass
 
 from opentelemetry.context import Context
 
+from openmodel_runtime.telemetry.content import Content
+
 Parent = Context | None
 """Whoever called, as OpenTelemetry knows them; None when nobody is to be told."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndedRequest:
-    """Numbers and a status: nothing of what was asked or answered. Times are of the steady clock, in nanoseconds."""
+    """Numbers and a status, and `content` where the model's owner wants it told.
+
+    Times are of the steady clock, in nanoseconds.
+    """
 
     operation: str
     """OpenTelemetry's word: text_completion or chat."""
@@ -32,6 +37,7 @@ class EndedRequest:
     error: str | None
     """Name of the gRPC status, None for success."""
     parent: Parent = None
+    content: Content | None = None
 
     @property
     def duration_seconds(self) -> float:

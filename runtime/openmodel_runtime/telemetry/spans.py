@@ -1,7 +1,7 @@
 """A request's spans: the whole, and its time in the queue, of its prompt, and of its tokens.
 
 Made when it has ended, from its times: while it runs, nothing is done for them. Of a completion one span, however many
-tokens it has. Knows numbers, never text.
+tokens it has. What was asked and answered stands in the whole's attributes where it was kept.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ class RequestSpans:
             attributes=self._attributes(request),
         )
         if whole.is_recording():
+            if request.content is not None:
+                whole.set_attributes(request.content.attributes())
             if request.error:
                 whole.set_status(Status(StatusCode.ERROR, request.error))
             inside = set_span_in_context(whole, request.parent)

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from factories import IDENTITY, IMAGE, a_pod, a_spec, an_outlook, observed_after
-from openmodel_operator.events import transition_event
+from openmodel_operator.events import capture_event, transition_event
 from openmodel_operator.failures import Failure
 from openmodel_operator.job_progress import Underway
 from openmodel_operator.observed import Observed
@@ -18,6 +18,7 @@ from openmodel_operator.status_patch import status_patch
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 LATER = datetime(2026, 1, 2, tzinfo=UTC)
+OBJECT = {"metadata": {"name": "mixtral", "namespace": "default", "uid": "u"}}
 
 
 def status(
@@ -132,15 +133,14 @@ def test_patches_replace_add_and_remove() -> None:
 
 
 def test_an_event_tells_of_each_change_of_ready() -> None:
-    model = {"metadata": {"name": "mixtral", "namespace": "default", "uid": "u"}}
     before = status(a_spec(), Observed())
     after = status(a_spec(), started(a_spec(), a_pod("r")), before)
-    event = transition_event(model, before, after, NOW)
+    event = transition_event(OBJECT, before, after, NOW)
     assert event is not None
     assert (event["type"], event["reason"]) == ("Normal", "Serving")
-    assert transition_event(model, after, after, NOW) is None
+    assert transition_event(OBJECT, after, after, NOW) is None
     stalled = status(a_spec(), started(a_spec(), a_pod("r", ready=False, waiting={"reason": "InvalidImageName"})))
-    event = transition_event(model, after, stalled, NOW)
+    event = transition_event(OBJECT, after, stalled, NOW)
     assert event is not None
     assert event["type"] == "Warning"
 
@@ -203,3 +203,21 @@ def test_a_paused_rollout_is_at_rest_and_says_so() -> None:
     assert verdict(result, "Ready") == ("False", "Paused")
     assert verdict(result, "Reconciling")[0] == "False"
     assert result["effective"]["rollout"]["paused"] is True
+
+
+def test_that_prompts_leave_the_pods_is_said_for_as_long_as_they_do() -> None:
+    capturing = a_spec(telemetry={"otlpEndpoint": "http://collector:4317", "captureContent": True})
+    pod = a_pod("r")
+    captured = status(capturing, started(capturing, pod))
+    assert verdict(captured, "Admitted") == ("True", "ContentCaptured")
+    told = capture_event(OBJECT, {}, captured, NOW)
+    assert told is not None
+    assert (told["type"], told["reason"]) == ("Warning", "ContentCaptured")
+    assert "http://collector:4317" in told["message"]
+    assert capture_event(OBJECT, captured, captured, LATER) is None
+    # The next revision is on its way, or refused: pods of the old one still serve.
+    under_way = status(a_spec(), started(capturing, pod), captured)
+    refused = blocked_status(captured, 4, Blocked(Reason.INVALID_SPEC, "no", planned=False), LATER)
+    assert verdict(under_way, "Admitted") == verdict(refused, "Admitted") == ("True", "ContentCaptured")
+    after = status(a_spec(), started(a_spec(), pod), under_way)
+    assert verdict(after, "Admitted") == ("True", "NoPolicy")
