@@ -90,14 +90,6 @@ def refusals(spec: Mapping[str, Any]) -> tuple[Refusal, ...]:
             )
         )
     source = spec["model"]["source"]
-    if "digest" in spec["model"] and not source.startswith("hf://"):
-        found.append(
-            Refusal(
-                "spec.model.digest",
-                "spec.model.digest: is not supported yet for what is mounted as is: leave it out; an image is pinned "
-                "by spec.model.revision",
-            )
-        )
     if not source.startswith(("oci://", "pvc://", "hf://")):
         scheme = source.split("://")[0]
         found.append(

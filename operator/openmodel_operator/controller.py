@@ -159,7 +159,7 @@ class Controller:
         if spec.verify is not None and (wrong := await self._verifier.invalid(identity, spec.verify)):
             return Blocked(Reason.GOLDEN_PROMPTS_INVALID, wrong, planned=True)
         if not spec.is_fetched:
-            return outlook
+            return outlook if spec.digest is None else await self._verified(identity, spec, outlook, spec.digest)
         digest = await self._fetcher.fetched(identity, spec, outlook.inspection)
         if not isinstance(digest, str):
             return digest
@@ -167,6 +167,10 @@ class Controller:
             told = f"spec.model.digest: the checkpoint that was fetched has {digest}: nothing of it is served"
             return Blocked(Reason.DIGEST_MISMATCH, told, planned=False, inspection=outlook.inspection)
         return replace(outlook, digest=digest)
+
+    async def _verified(self, identity: Identity, spec: OpenModelSpec, outlook: Known, digest: str) -> Outlook:
+        found = await self._fetcher.verified(identity, spec, digest)
+        return replace(outlook, digest=found) if isinstance(found, str) else found
 
     def _check_plan(self, key: ModelKey, spec: OpenModelSpec, outlook: Outlook, facts: Mapping[str, str]) -> None:
         if isinstance(outlook, Known) and facts:

@@ -1,4 +1,5 @@
-"""Has checkpoints fetched that nothing can mount: into a claim, by one Job a namespace and commit.
+"""Has checkpoints fetched that nothing can mount: into a claim, by one Job a namespace and commit. And has those that
+are mounted as they are read for their digest, where one is pinned.
 
 Knows the order of things; the Job is `recorded_jobs`'.
 """
@@ -8,11 +9,11 @@ from __future__ import annotations
 import json
 
 from openmodel_operator.cluster import Cluster
-from openmodel_operator.desired.fetch_jobs import claim_name, fetch_job, owned_claim, weights_claim
+from openmodel_operator.desired.fetch_jobs import claim_name, fetch_job, owned_claim, verification_job, weights_claim
 from openmodel_operator.desired.identity import Identity, owned_by
 from openmodel_operator.failures import Failure
 from openmodel_operator.inspection import Inspection, SummaryError
-from openmodel_operator.job_progress import Underway
+from openmodel_operator.job_progress import FETCH, VERIFICATION, Underway
 from openmodel_operator.kube import KubeError
 from openmodel_operator.outlook import Blocked, in_the_way
 from openmodel_operator.reasons import Reason
@@ -48,10 +49,19 @@ class Fetcher:
                     planned=True,
                 )
             job = fetch_job(identity, spec, self._settings.runtime_image, claim, inspection.commit)
-            looked = await self._jobs.result(identity, job, Reason.FETCHING, spec.source, _digest)
+            looked = await self._jobs.result(identity, job, FETCH, spec.source, _digest)
         except KubeError as error:
             return refused(error, "the fetch", planned=True)
         return in_the_way(looked, planned=True) if isinstance(looked, Failure) else looked
+
+    async def verified(self, identity: Identity, spec: OpenModelSpec, digest: str) -> str | Underway | Blocked:
+        """This digest once a Job has found the checkpoint to have it; KubeError when the API server is away."""
+        job = verification_job(identity, spec, self._settings.runtime_image, digest)
+        try:
+            looked = await self._jobs.result(identity, job, VERIFICATION, spec.source, _digest)
+        except KubeError as error:
+            return refused(error, "the verification", planned=True)
+        return in_the_way(looked, planned=False) if isinstance(looked, Failure) else looked
 
     async def _claim(self, identity: Identity, spec: OpenModelSpec, inspection: Inspection) -> Manifest | None:
         name = claim_name(spec, inspection.commit)

@@ -9,11 +9,10 @@ from openmodel_operator.desired.fetch_jobs import inspection_job, record_name
 from openmodel_operator.desired.identity import Identity
 from openmodel_operator.failures import Failure
 from openmodel_operator.inspection import Inspection, read_summary
-from openmodel_operator.job_progress import Underway
+from openmodel_operator.job_progress import INSPECTION, Underway
 from openmodel_operator.kube import KubeError
 from openmodel_operator.model_plan import Unplannable, plan_model
 from openmodel_operator.outlook import Blocked, Known, Outlook, in_the_way
-from openmodel_operator.reasons import Reason
 from openmodel_operator.recorded_jobs import RecordedJobs, refused
 from openmodel_operator.spec import OpenModelSpec
 
@@ -33,7 +32,7 @@ class Inspector:
         known = self._known.get(identity)
         if known is None or known[0] != name:
             try:
-                looked = await self._jobs.result(identity, job, Reason.INSPECTING, spec.source, read_summary)
+                looked = await self._jobs.result(identity, job, INSPECTION, spec.source, read_summary)
             except KubeError as error:
                 return refused(error, "the inspection", planned=False)
             if isinstance(looked, Underway):

@@ -26,6 +26,25 @@ class Fetched:
 
 
 @dataclass(frozen=True, slots=True)
+class Task:
+    """What a Job is for, in words."""
+
+    reason: Reason
+    """While it goes on: Inspecting or Fetching."""
+    does: str
+    done: str
+    """What could not be done, when it failed."""
+    failed: Reason
+
+
+INSPECTION = Task(Reason.INSPECTING, "finds out what the checkpoint is", "inspected", Reason.INSPECTION_FAILED)
+VERIFICATION = Task(
+    Reason.INSPECTING, "reads the whole checkpoint for its digest", "verified", Reason.INSPECTION_FAILED
+)
+FETCH = Task(Reason.FETCHING, "fetches the checkpoint", "fetched", Reason.FETCH_FAILED)
+
+
+@dataclass(frozen=True, slots=True)
 class Underway:
     """It goes on."""
 
@@ -45,14 +64,13 @@ class Found:
     summary: str
 
 
-def underway(job: Manifest, reason: Reason, failure: Failure | None = None) -> Underway:
+def underway(job: Manifest, task: Task, failure: Failure | None = None) -> Underway:
     """A Job that was made, or is there."""
-    what = "finds out what the checkpoint is" if reason is Reason.INSPECTING else "fetches the checkpoint"
-    return Underway(reason, f"Job {job['metadata']['name']} {what}", failure)
+    return Underway(task.reason, f"Job {job['metadata']['name']} {task.does}", failure)
 
 
 def look_at_job(
-    job: Manifest, pods: Sequence[Manifest], reason: Reason, source: str, complaints: Sequence[Failure] = ()
+    job: Manifest, pods: Sequence[Manifest], task: Task, source: str, complaints: Sequence[Failure] = ()
 ) -> Found | Underway | Failure:
     """What has come of the Job: what it found, that it goes on, or why it failed."""
     for ended in (state for pod in pods for state in _ended(pod)):
@@ -61,17 +79,14 @@ def look_at_job(
     failure = worst_failure(pods, source, complaints)
     failed = [item for item in job.get("status", {}).get("conditions", []) if _is_failed(item)]
     if not failed:
-        return underway(job, reason, failure)
+        return underway(job, task, failure)
     if failure is not None and failure.terminal:
         return failure
     told = failure.message if failure else failed[0].get("message", "")
-    what, name = (
-        ("inspected", Reason.INSPECTION_FAILED) if reason is Reason.INSPECTING else ("fetched", Reason.FETCH_FAILED)
-    )
     return Failure(
         component=job["metadata"]["name"],
-        reason=name,
-        message=f"the checkpoint can not be {what}: {told}",
+        reason=task.failed,
+        message=f"the checkpoint can not be {task.done}: {told}",
         exit_code=failure.exit_code if failure else None,
     )
 

@@ -21,7 +21,7 @@ class Known:
     inspection: Inspection
     memory: MemoryPlan
     digest: str = ""
-    """Of what was fetched, as its manifest has it."""
+    """Of what was fetched, as its manifest has it, or of what is mounted, where one is pinned and was found."""
 
 
 @dataclass(frozen=True, slots=True)

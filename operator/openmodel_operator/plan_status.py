@@ -45,11 +45,11 @@ def plan_status(plan: GroupPlan, outlook: Outlook) -> Manifest:
     }
 
 
-def verified_facts(before: Mapping[str, Any], outlook: Known, now: datetime) -> Manifest:
-    """`model.digest` and since when it is known, which stay while the commit does."""
-    told = before.get("model", {})
+def verified_facts(before: Mapping[str, Any], pinned: str | None, outlook: Known, now: datetime) -> Manifest:
+    """`model.digest` and since when it is known, which stay while the commit does, or what is `pinned` without one."""
+    told, commit = before.get("model", {}), outlook.inspection.commit
     known = {key: told[key] for key in ("digest", "verifiedAt") if key in told}
-    if told.get("revision") != outlook.inspection.commit:
+    if told.get("revision") != commit if commit else known.get("digest") != pinned:
         known = {}
     if outlook.digest and outlook.digest != known.get("digest"):
         return {"digest": outlook.digest, "verifiedAt": timestamp(now)}

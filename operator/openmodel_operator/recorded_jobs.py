@@ -19,7 +19,7 @@ from openmodel_operator.desired.fetch_jobs import record, record_name
 from openmodel_operator.desired.identity import Identity, owned_by
 from openmodel_operator.failures import Failure
 from openmodel_operator.inspection import SummaryError
-from openmodel_operator.job_progress import Underway, look_at_job, read_progress, underway
+from openmodel_operator.job_progress import Task, Underway, look_at_job, read_progress, underway
 from openmodel_operator.kube import KubeError
 from openmodel_operator.outlook import Blocked
 from openmodel_operator.reasons import Reason
@@ -48,14 +48,14 @@ class RecordedJobs:
             self._done(job, (namespace, name))
 
     async def result(
-        self, identity: Identity, job: Manifest, reason: Reason, source: str, read: Callable[[str], Result]
+        self, identity: Identity, job: Manifest, task: Task, source: str, read: Callable[[str], Result]
     ) -> Result | Underway | Failure:
         """What the Job found, once; it is made where it is not there.
 
         Args:
             identity: the model that wants it.
             job: the Job as it should be.
-            reason: what it does: Inspecting or Fetching.
+            task: what it is for.
             source: what the failures of its pods may be about.
             read: reads the summary; SummaryError when it is none.
         """
@@ -78,12 +78,12 @@ class RecordedJobs:
             present = await self._cluster.get("batch/v1", "Job", identity.namespace, name)
             if present is None:
                 await self._cluster.share(job, names.FIELD_MANAGER)
-                return underway(job, reason)
+                return underway(job, task)
         labelled = self._cluster.job_pods(identity.namespace, name)
         # Labels anybody can write.
         pods = [pod for pod in labelled if owned_by(pod, present["metadata"]["uid"])]
         complaints = await self._cluster.complaints([present], pods)
-        looked = look_at_job(present, pods, reason, source, [*complaints.values()])
+        looked = look_at_job(present, pods, task, source, [*complaints.values()])
         if isinstance(looked, Underway):
             return await self._with_progress(looked, pods)
         if isinstance(looked, Failure):
@@ -91,7 +91,7 @@ class RecordedJobs:
         try:
             found = read(looked.summary)
         except SummaryError as error:
-            return Failure(component=name, reason=Reason.INSPECTION_FAILED, message=str(error))
+            return Failure(component=name, reason=task.failed, message=str(error))
         await self._keep(identity, job, looked.summary)
         return found
 

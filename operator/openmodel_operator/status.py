@@ -153,7 +153,7 @@ def model_status(
         # A change that is paused has not been fetched.
         here = outlook.digest or actions.serving == actions.revision
         whole = Fetched(outlook.inspection.download_bytes, outlook.inspection.download_bytes) if here else None
-        verified = verified_facts(before, outlook, now)
+        verified = verified_facts(before, spec.digest, outlook, now)
         status["model"] = {**status.get("model", {}), **model_facts(outlook.inspection, whole), **verified}
     return status | _told_failure(failure, before, now)
 
@@ -163,10 +163,16 @@ _STRATEGY_REASONS = {
     "Surge": "groups of a new revision start beside the old ones",
     "Recreate": "as asked for: the old groups go before new ones serve, and calls fail meanwhile",
 }
-_VERDICTS_OF_JOBS = (Reason.INVALID_CHECKPOINT, Reason.UNSUPPORTED_MODEL, Reason.SOURCE_REFUSED)
-_ABOUT_WHAT_SERVES = (
-    *(ConditionType.ADMITTED, ConditionType.WEIGHTS_READY, ConditionType.EXPERT_COVERAGE),
-    ConditionType.ROLLOUT_VERIFIED,
+_VERDICTS_OF_JOBS = frozenset(
+    {Reason.INVALID_CHECKPOINT, Reason.UNSUPPORTED_MODEL, Reason.SOURCE_REFUSED, Reason.DIGEST_MISMATCH}
+)
+_ABOUT_WHAT_SERVES = frozenset(
+    {
+        ConditionType.ADMITTED,
+        ConditionType.WEIGHTS_READY,
+        ConditionType.EXPERT_COVERAGE,
+        ConditionType.ROLLOUT_VERIFIED,
+    }
 )
 
 

@@ -18,6 +18,12 @@ class SourceRefused(StartError):
     reason = "SourceRefused"
 
 
+class DigestMismatch(StartError):
+    """The checkpoint is another than the one that was pinned; the message has its digest."""
+
+    reason = "DigestMismatch"
+
+
 class FetchInterrupted(Exception):
     """The hub or the disk failed on the way: what has come is kept."""
 

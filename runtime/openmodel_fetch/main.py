@@ -1,4 +1,4 @@
-"""Entry point: `openmodel-fetch inspect` and `openmodel-fetch download`.
+"""Entry point: `openmodel-fetch inspect`, `openmodel-fetch verify` and `openmodel-fetch download`.
 
 What is found goes to standard output and to the termination message, where the operator reads it; so do errors.
 """
@@ -11,16 +11,17 @@ import logging
 import os
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from openmodel_fetch.download import download
-from openmodel_fetch.errors import EXIT_INTERRUPTED, FetchInterrupted
+from openmodel_fetch.errors import EXIT_INTERRUPTED, DigestMismatch, FetchInterrupted
 from openmodel_fetch.hub import Hub, fetched_bytes
 from openmodel_fetch.inspection import inspect_checkpoint
-from openmodel_fetch.manifest import NAME
+from openmodel_fetch.manifest import NAME, digest_of_folder
 from openmodel_fetch.sketch import sketch
 from openmodel_fetch.source import parse_source
 from openmodel_runtime.checkpoint.config_fields import read_json
@@ -36,9 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     code, told = 0, ""
     try:
-        told = json.dumps(
-            _download(options) if options.command == "download" else _inspect(options), separators=(",", ":")
-        )
+        told = json.dumps(_COMMANDS[options.command](options), separators=(",", ":"))
     except (StartError, FetchInterrupted) as error:
         code = EXIT_START_FAILED if isinstance(error, StartError) else EXIT_INTERRUPTED
         told = json.dumps({"reason": error.reason, "message": str(error)})
@@ -55,6 +54,10 @@ def _parser() -> argparse.ArgumentParser:
     where = inspect.add_mutually_exclusive_group(required=True)
     where.add_argument("--model", type=Path, help="folder of the checkpoint")
     where.add_argument("--source", help="hf://ORGANIZATION/NAME: headers alone are fetched")
+    verify = commands.add_parser("verify", help="read the whole checkpoint, and say whether it has this digest")
+    verify.add_argument("--model", type=Path, required=True, help="folder of the checkpoint")
+    verify.add_argument("--digest", required=True, help="sha256:… over the sorted lines PATH SIZE SHA256 of all files")
+    verify.add_argument("--termination-message-path", type=Path)
     fetch = commands.add_parser("download", help="fetch a checkpoint into a cache, and say what it is")
     fetch.add_argument("--source", required=True, help="hf://ORGANIZATION/NAME")
     fetch.add_argument("--cache", type=Path, required=True, help="folder of the cache")
@@ -68,10 +71,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _inspect(options: argparse.Namespace) -> Mapping[str, Any]:
     if options.model is not None:
-        try:
+        with _readable():
             return asdict(inspect_checkpoint(options.model))
-        except PermissionError as error:
-            raise CheckpointError(f"{error.filename} can not be read by user {os.getuid()}") from None
     hub, _ = _hub(options)
     model = hub.resolve()
     with tempfile.TemporaryDirectory() as folder:
@@ -79,6 +80,22 @@ def _inspect(options: argparse.Namespace) -> Mapping[str, Any]:
         inspection = inspect_checkpoint(Path(folder))
         told = {**asdict(inspection), "commit": model.commit, "download_bytes": fetched_bytes(model, Path(folder))}
     return told
+
+
+def _verify(options: argparse.Namespace) -> Mapping[str, Any]:
+    with _readable():
+        found = digest_of_folder(options.model)
+    if found != options.digest:
+        raise DigestMismatch(f"spec.model.digest: the checkpoint has {found}: nothing of it is served")
+    return {"digest": found}
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    try:
+        yield
+    except PermissionError as error:
+        raise CheckpointError(f"{error.filename} can not be read by user {os.getuid()}") from None
 
 
 def _download(options: argparse.Namespace) -> Mapping[str, Any]:
@@ -91,6 +108,9 @@ def _download(options: argparse.Namespace) -> Mapping[str, Any]:
         "path": str(place.relative_to(options.cache)),
         "digest": read_json(place / NAME)["digest"],
     }
+
+
+_COMMANDS = {"inspect": _inspect, "verify": _verify, "download": _download}
 
 
 def _hub(options: argparse.Namespace) -> tuple[Hub, str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -50,6 +51,20 @@ def digest(files: Sequence[ManifestFile]) -> str:
     return "sha256:" + hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
+def digest_of_folder(folder: Path) -> str:
+    """Of a checkpoint that somebody else put there: of every file that it has, but for the manifest of a fetch.
+
+    That is the digest of the fetch too, where it fetched all there is. OSError when a file can not be read.
+    """
+    files = [
+        read_file(folder, str((Path(where) / name).relative_to(folder)))
+        for where, _, names in os.walk(folder, onerror=_raise)
+        for name in names
+        if Path(where) / name != folder / NAME
+    ]
+    return digest(files)
+
+
 def read_file(folder: Path, path: str) -> ManifestFile:
     """A file as it lies on the disk, read whole."""
     found, size = hashlib.sha256(), 0
@@ -58,3 +73,9 @@ def read_file(folder: Path, path: str) -> ManifestFile:
             found.update(piece)
             size += len(piece)
     return ManifestFile(path, size, found.hexdigest())
+
+
+def _raise(error: OSError) -> None:
+    # A new file system's own folder, which is root's.
+    if Path(str(error.filename)).name != "lost+found":
+        raise error

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from factories import IDENTITY, IMAGE, a_spec
 from openmodel_fetch.main import main
 from openmodel_kernels.reference.kernels import ReferenceKernels
 from openmodel_operator import names
-from openmodel_operator.desired.fetch_jobs import inspection_job
+from openmodel_operator.desired.fetch_jobs import inspection_job, verification_job
 from openmodel_operator.inspection import Inspection, read_summary
 from openmodel_operator.memory_plan import MemoryPlan
 from openmodel_operator.model_plan import plan_model
@@ -28,9 +30,15 @@ def inspect(folder: Path, told: Path) -> int:
     """As the Job of the operator runs it, with other paths."""
     (container,) = inspection_job(IDENTITY, a_spec(), IMAGE)["spec"]["template"]["spec"]["containers"]
     assert container["command"] == ["python3", "-m", "openmodel_fetch"]
-    paths = {f"--model={names.MODEL_PATH}": f"--model={folder}", "/dev/termination-log": str(told)}
-    arguments = container["args"]
-    for before, after in paths.items():
+    return run(container["args"], folder, told)
+
+
+def run(arguments: Sequence[str], folder: Path, told: Path) -> int:
+    """With these paths for a pod's."""
+    for before, after in {
+        f"--model={names.MODEL_PATH}": f"--model={folder}",
+        "/dev/termination-log": str(told),
+    }.items():
         arguments = [argument.replace(before, after) for argument in arguments]
     return main(arguments)
 
@@ -91,3 +99,29 @@ def test_a_checkpoint_of_another_shape_than_its_configuration_says_is_found_befo
     (folder / "config.json").write_text(json.dumps(config))
     assert inspect(folder, tmp_path / "told") == names.EXIT_START_FAILED
     assert "lacks" in (tmp_path / "told").read_text()
+
+
+def test_a_mounted_checkpoints_digest_is_found_and_held_to_what_is_pinned(tmp_path: Path) -> None:
+    folder = write_tiny_llama(tmp_path / "model")
+    lines = sorted(
+        f"{path.relative_to(folder)} {path.stat().st_size} {hashlib.sha256(path.read_bytes()).hexdigest()}\n"
+        for path in folder.iterdir()
+    )
+    pinned = "sha256:" + hashlib.sha256("".join(lines).encode()).hexdigest()
+    # What a fetch notes is not the checkpoint's.
+    (folder / "openmodel-manifest.json").write_text("{}")
+    assert verify(folder, pinned, tmp_path / "told") == 0
+    assert json.loads((tmp_path / "told").read_text()) == {"digest": pinned}
+    (folder / "more").mkdir()
+    (folder / "more/file").write_text("of somebody else")
+    assert verify(folder, pinned, tmp_path / "told") == 78
+    told = json.loads((tmp_path / "told").read_text())
+    assert told["reason"] == "DigestMismatch"
+    assert told["message"].startswith("spec.model.digest: the checkpoint has sha256:")
+
+
+def verify(folder: Path, digest: str, told: Path) -> int:
+    """As the Job of the operator runs it, with other paths."""
+    job = verification_job(IDENTITY, a_spec(), IMAGE, digest)
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    return run(container["args"], folder, told)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -64,6 +65,20 @@ def test_a_bad_checkpoint_stalls(
     assert "spec.model.source" in message
     assert condition(model, "Reconciling")[0] == "False"
     assert model["status"]["lastFailure"]["exitCode"] == 78
+
+
+def test_another_checkpoint_than_the_one_that_is_pinned_is_not_served(
+    operator: Operator, namespace: str, tiny_source: str
+) -> None:
+    model = operator.model(namespace, "pinned", tiny_source)
+    model["spec"]["model"]["digest"] = "sha256:" + "0" * 64
+    operator.kubectl.apply(model)
+    told = condition(operator.wait_for(namespace, "pinned", "Stalled", "True", "DigestMismatch"), "Ready")[2]
+    assert not operator.kubectl.list("sts", namespace)
+    (found,) = re.findall(r"spec\.model\.digest: the checkpoint has (sha256:[0-9a-f]{64})", told)
+    model["spec"]["model"]["digest"] = found
+    operator.kubectl.apply(model)
+    assert operator.wait_for(namespace, "pinned", "Ready", "True")["status"]["model"]["digest"] == found
 
 
 def test_a_missing_image_stalls(operator: Operator, namespace: str) -> None:

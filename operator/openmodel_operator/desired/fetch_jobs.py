@@ -1,4 +1,4 @@
-"""The Jobs that inspect and fetch checkpoints, the ConfigMaps that keep what they found, the claims they fill.
+"""The Jobs that inspect, verify and fetch checkpoints, the ConfigMaps that keep what they found, the claims they fill.
 
 Named by what is done and by whom: models of a namespace that want the same share it.
 """
@@ -46,6 +46,14 @@ def inspection_job(identity: Identity, spec: OpenModelSpec, image: str) -> Manif
         volumes = [model_volume(spec)]
     wanted = {"source": spec.source, "revision": spec.revision, **asdict(spec.fetch), "form": SUMMARY_FORM}
     return _job(identity, "inspection", wanted, _pod_spec(spec, container, volumes), _INSPECTION_SECONDS)
+
+
+def verification_job(identity: Identity, spec: OpenModelSpec, image: str, digest: str) -> Manifest:
+    """Reads all of what it mounts, and fails where that has another digest."""
+    flags = ["verify", f"--model={names.MODEL_PATH}", f"--digest={digest}"]
+    container = _container(spec, image, flags, [model_mount(spec)])
+    wanted = {"source": spec.source, "revision": spec.revision, "digest": digest}
+    return _job(identity, "digest", wanted, _pod_spec(spec, container, [model_volume(spec)]), _FETCH_SECONDS)
 
 
 def fetch_job(identity: Identity, spec: OpenModelSpec, image: str, claim: Manifest, commit: str) -> Manifest:

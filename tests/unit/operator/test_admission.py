@@ -38,7 +38,6 @@ def test_a_small_spec_is_admitted() -> None:
         ({"access": {"router": "Always"}}, "spec.access.router"),
         # There is nowhere for it to go.
         ({"telemetry": {"captureContent": True}}, "spec.telemetry.captureContent"),
-        ({"model": {**MODEL, "digest": "sha256:" + "0" * 64}}, "spec.model.digest"),
         ({"model": {"source": "s3://bucket/name"}}, "spec.model.source"),
     ],
 )

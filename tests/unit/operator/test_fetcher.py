@@ -158,3 +158,59 @@ async def test_the_digest_that_was_fetched_is_told_and_held_to_what_is_pinned() 
     kube.model["spec"]["model"] = {**HUB["model"], "digest": "sha256:0"}
     await subject.reconcile(KEY)
     assert kube.ready() == ("True", "Serving")
+
+
+PINNED: dict[str, Any] = {"model": {"source": "pvc://models/tiny", "digest": "sha256:1"}}
+
+
+async def verifying(**spec: Any) -> tuple[DictionaryKube, Controller]:
+    """A model that is mounted as it is was inspected, and its digest is being found out."""
+    kube = DictionaryKube(inspected=False, **spec)
+    subject = controller(kube, Prover())
+    await subject.reconcile(KEY)
+    end_pod(kube, exitCode=0, message=a_summary())
+    await subject.reconcile(KEY)
+    return kube, subject
+
+
+async def test_what_is_mounted_as_it_is_starts_once_it_has_the_digest_that_is_pinned() -> None:
+    kube, subject = await verifying(**PINNED)
+    assert kube.ready() == ("False", "Inspecting")
+    job = only(kube, "Job", "-digest-")
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    assert container["args"][:3] == ["verify", "--model=/model", "--digest=sha256:1"]
+    assert not [name for kind, name in kube.objects if kind == "StatefulSet"]
+    end_pod(kube, job, exitCode=0, message='{"digest": "sha256:1"}')
+    await subject.reconcile(KEY)
+    assert kube.ready() == ("False", "Starting")
+    kube.run_pod()
+    await subject.reconcile(KEY)
+    assert kube.ready() == ("True", "Serving")
+    assert kube.model is not None
+    told = kube.model["status"]["model"]
+    assert (told["digest"], bool(told["verifiedAt"])) == ("sha256:1", True)
+    await subject.reconcile(KEY)
+    assert kube.model["status"]["model"] == told
+    # Of what nobody pins nothing is told that may not hold any more.
+    kube.model["spec"]["model"] = {"source": "pvc://models/tiny"}
+    await subject.reconcile(KEY)
+    assert "digest" not in kube.model["status"]["model"]
+    assert kube.ready() == ("True", "Serving")
+
+
+async def test_what_is_mounted_and_has_another_digest_is_not_started() -> None:
+    kube, subject = await verifying(**PINNED)
+    refused = '{"reason": "DigestMismatch", "message": "spec.model.digest: the checkpoint has sha256:2"}'
+    job = only(kube, "Job", "-digest-")
+    end_pod(kube, job, exitCode=78, message=refused)
+    job["status"] = {"conditions": [{"type": "Failed", "status": "True"}]}
+    await subject.reconcile(KEY)
+    assert kube.condition("Stalled") == ("True", "DigestMismatch")
+    assert kube.condition("Planned") == ("False", "DigestMismatch")
+    assert not [name for kind, name in kube.objects if kind == "StatefulSet"]
+    # The Job goes after a while, and it is found out again: it may have been mended. Until then the verdict stands.
+    del kube.objects["Job", job["metadata"]["name"]]
+    kube.pods = []
+    await subject.reconcile(KEY)
+    assert only(kube, "Job", "-digest-")
+    assert kube.condition("Stalled") == ("True", "DigestMismatch")
