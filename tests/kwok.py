@@ -81,7 +81,7 @@ def played_nodes(kubectl: Kubectl, count: int, folder: Path) -> Iterator[None]:
     stages.write_text(yaml.safe_dump_all(_stages(), default_style='"'))
     build = subprocess.run([ROOT / "hack/kwok/build"], check=True, stdout=subprocess.PIPE, text=True)
     command = [
-        build.stdout.strip(),
+        f"{build.stdout.strip()}/kwok",
         f"--kubeconfig={kubectl.env['KUBECONFIG']}",
         f"--config={stages}",
         f"--manage-nodes-with-label-selector={LABEL}=true",

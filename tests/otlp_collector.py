@@ -86,13 +86,13 @@ def _seen(service: str, span: Any) -> SeenSpan:
 
 
 @contextmanager
-def a_collector() -> Iterator[Collector]:
-    """A collector on loopback, until the end of the block."""
+def a_collector(host: str = "127.0.0.1") -> Iterator[Collector]:
+    """A collector at this address, until the end of the block."""
     collector = Collector()
     server = grpc.server(futures.ThreadPoolExecutor(4))
     pb_grpc.add_TraceServiceServicer_to_server(collector, server)  # type: ignore[no-untyped-call]
     metrics_grpc.add_MetricsServiceServicer_to_server(_Metrics(), server)  # type: ignore[no-untyped-call]
-    collector.port = server.add_insecure_port("127.0.0.1:0")
+    collector.port = server.add_insecure_port(f"{host}:0")
     server.start()
     try:
         yield collector

@@ -1,11 +1,15 @@
 """`python -m openmodel_operator.installation_check SCALER [ROUTER]`: whether what the chart installed answers.
 
-Run by `helm test`, in a pod of the release: asks the external scaler as KEDA does, and every router for its metrics.
+Run by `helm test`, in a pod of the release: asks the external scaler as KEDA does, and every router for its metrics. A
+scaler that is served over TLS (`--scaler-ca FILE`) must have a certificate that this authority signed; what it answers
+only those know who have one of their own.
 """
 
 from __future__ import annotations
 
+import argparse
 import socket
+import ssl
 import sys
 import urllib.request
 from collections.abc import Sequence
@@ -31,6 +35,22 @@ def check_scaler(address: str) -> str:
     raise SystemExit(f"the external scaler at {address} knows a model without a name")
 
 
+def check_certificate(address: str, authority: str) -> str:
+    """Has the scaler show its certificate."""
+    host, _, port = address.rpartition(":")
+    try:
+        context = ssl.create_default_context(cafile=authority)
+        context.set_alpn_protocols(["h2"])
+        with (
+            socket.create_connection((host, int(port)), timeout=_SECONDS) as connection,
+            context.wrap_socket(connection, server_hostname=host) as secured,
+        ):
+            certificate = secured.getpeercert() or {}
+    except OSError as error:
+        raise SystemExit(f"the external scaler at {address}, by {authority}: {error}") from None
+    return f"the external scaler at {address} has a certificate until {certificate.get('notAfter')}"
+
+
 def check_routers(service: str) -> str:
     """Asks all that the headless Service leads to."""
     try:
@@ -49,8 +69,13 @@ def check_routers(service: str) -> str:
 
 def main(arguments: Sequence[str]) -> int:
     """Entry point; says what answers, and ends with what does not."""
-    print(check_scaler(arguments[0]))
-    for service in arguments[1:]:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--scaler-ca", metavar="FILE")
+    parser.add_argument("scaler")
+    parser.add_argument("routers", nargs="*")
+    given = parser.parse_args(arguments)
+    print(check_certificate(given.scaler, given.scaler_ca) if given.scaler_ca else check_scaler(given.scaler))
+    for service in given.routers:
         print(check_routers(service))
     return 0
 

@@ -9,6 +9,8 @@ import random
 import sys
 from collections.abc import Callable
 
+import grpc
+
 from openmodel_operator import names
 from openmodel_operator.cluster import Cluster, ModelKey
 from openmodel_operator.cold_routes import ColdRoutes
@@ -23,6 +25,7 @@ from openmodel_operator.scaling.autoscaler import Autoscaler
 from openmodel_operator.scaling.decision import Tempo
 from openmodel_operator.scaling.external_scaler import ExternalScaler, serve_scaler
 from openmodel_operator.scaling.router_demand import RouterDemand
+from openmodel_operator.scaling.scaler_tls import MountedCertificates
 from openmodel_operator.scaling.signals import Signals
 from openmodel_operator.settings import Settings, SettingsError
 from openmodel_operator.watch import Stopped, Watch
@@ -58,6 +61,7 @@ class Operator:
         signals = Signals(probes.ask_load, self._demand.held)
         observer = Observer(cluster, probes, metrics.started)
         self._scaler = ExternalScaler(cluster, observer, signals)
+        self._credentials = _scaler_credentials(settings)
         self._autoscaler = Autoscaler(cluster, signals, Tempo(down=settings.scale_down_seconds), metrics.scaled)
         self._routes = ColdRoutes(cluster)
         self._controller = Controller(cluster, settings, probes, observer, self._autoscaler, self._routes)
@@ -80,7 +84,7 @@ class Operator:
                 # Those that calls wait for: whoever begins to lead has heard of them before.
                 group.create_task(self._resync_often(self._demand.models, _SCALED_AT_ONCE, first=True))
                 group.create_task(self._demand.run())
-                group.create_task(serve_scaler(self._scaler, self._settings.scaler_port))
+                group.create_task(serve_scaler(self._scaler, self._settings.scaler_port, self._credentials))
                 group.create_task(self._lead())
                 # Last: kopf ends all tasks that came after it when it ends.
                 group.create_task(self._watch.run())
@@ -134,6 +138,17 @@ class Operator:
                 self._queue.add(key, first=first)
 
 
+def _scaler_credentials(settings: Settings) -> grpc.ServerCredentials | None:
+    folder = settings.scaler_tls
+    if folder is None:
+        return None
+    try:
+        required = settings.scaler_requires_client_certificate
+        return MountedCertificates(folder, require_client=required).credentials()
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"OPENMODEL_SCALER_TLS: {error}") from None
+
+
 async def run(settings: Settings, probes: Probes) -> None:
     """Runs an operator until it is told to stop by a signal."""
     telemetry = Telemetry("openmodel-operator")
@@ -152,9 +167,8 @@ def main() -> int:
     configure_logging()
     logging.getLogger("kopf.objects").setLevel(logging.WARNING)
     try:
-        settings = Settings.from_env(os.environ)
+        asyncio.run(run(Settings.from_env(os.environ), Probes()))
     except SettingsError as error:
         print(f"openmodel-operator: {error}", file=sys.stderr)
         return 2
-    asyncio.run(run(settings, Probes()))
     return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 
 class SettingsError(ValueError):
@@ -34,6 +35,10 @@ class Settings:
     """HTTP /healthz."""
     scaler_port: int = 9090
     """gRPC: KEDA's external scaler."""
+    scaler_tls: Path | None = None
+    """Folder of a mounted Secret with the external scaler's certificate; None: it is served in plaintext."""
+    scaler_requires_client_certificate: bool = False
+    """Whether who asks the external scaler must have a certificate that the Secret's `ca.crt` signed."""
     metrics_port: int = 8080
     """Prometheus exposition."""
 
@@ -47,6 +52,8 @@ class Settings:
                 identity=env.get("OPENMODEL_IDENTITY", cls.identity),
                 cache_storage_class=env.get("OPENMODEL_CACHE_STORAGE_CLASS", cls.cache_storage_class),
                 cache_access_mode=env.get("OPENMODEL_CACHE_ACCESS_MODE", cls.cache_access_mode),
+                scaler_tls=Path(env["OPENMODEL_SCALER_TLS"]) if env.get("OPENMODEL_SCALER_TLS") else None,
+                scaler_requires_client_certificate=env.get("OPENMODEL_SCALER_REQUIRES_CLIENT_CERTIFICATE") == "true",
                 router_service=env.get("OPENMODEL_ROUTER_SERVICE", cls.router_service),
                 resync_seconds=_seconds(env, "OPENMODEL_RESYNC_SECONDS", cls.resync_seconds),
                 scale_down_seconds=_seconds(env, "OPENMODEL_SCALE_DOWN_SECONDS", cls.scale_down_seconds),

@@ -107,7 +107,7 @@ def _plain(namespace: str, template: dict[str, Any]) -> list[dict[str, Any]]:
 async def _until_answered(caller: Caller) -> None:
     while True:
         try:
-            await caller.complete(max_tokens=1, timeout=60)
+            await caller.complete(max_tokens=1)
             return
         except grpc.aio.AioRpcError:
             await asyncio.sleep(POLL_SECONDS)

@@ -15,6 +15,8 @@ from kubectl import Kubectl
 from openmodel_protos import grpc_service_pb2 as pb
 from openmodel_protos import grpc_service_pb2_grpc as pb_grpc
 
+Metadata = tuple[tuple[str, str], ...]
+
 
 @dataclass(frozen=True)
 class Caller:
@@ -30,11 +32,14 @@ class Caller:
         assert service is not None
         return cls(f"{service['spec']['clusterIP']}:8001", model)
 
-    async def complete(self, text: str = "The sea is", max_tokens: int = 8, timeout: float = 180) -> str:
-        """The completion; AioRpcError when there is none."""
+    async def complete(
+        self, text: str = "The sea is", max_tokens: int = 8, metadata: Metadata = (), *, patient: bool = False
+    ) -> str:
+        """The completion; AioRpcError when there is none. Who is `patient` waits until the node leads anywhere."""
         async with self._channel() as channel:
             stub = pb_grpc.GRPCInferenceServiceStub(channel)
-            answer = await stub.ModelInfer(self._request(text, max_tokens), timeout=timeout)
+            request = self._request(text, max_tokens)
+            answer = await stub.ModelInfer(request, timeout=180, metadata=metadata, wait_for_ready=patient)
         return _text(answer)
 
     async def stream(self, text: str = "The sea is", max_tokens: int = 64, timeout: float = 180) -> list[str]:

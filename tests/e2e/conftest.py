@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +12,20 @@ from typing import Any
 import pytest
 import yaml
 
+from certificates import Authority, an_authority
 from kubectl import Kubectl, condition, wait_until
+from otlp_collector import Collector, a_collector
 
 ROOT = Path(__file__).resolve().parents[2]
 REGISTRY = "127.0.0.1:5000"
 OPERATOR_NAMESPACE = "openmodel-system"
-INSTALL = (str(ROOT / "hack/install"), "--set", "resyncSeconds=5", "--set", "autoscaling.scaleDownSeconds=10")
+COLLECTOR = "http://otel-collector.observability.svc:4317"
+_VALUES = (
+    *("resyncSeconds=5", "autoscaling.scaleDownSeconds=10"),
+    *(f"telemetry.otlpEndpoint={COLLECTOR}", "telemetry.sampleRatio=1"),
+    *("scaler.tls.secretName=scaler-certificate", "scaler.tls.requireClientCertificate=true"),
+)
+INSTALL = (str(ROOT / "hack/install"), *(f"--set={value}" for value in _VALUES))
 RESTRICTED = "pod-security.kubernetes.io/enforce=restricted"
 
 
@@ -73,9 +82,36 @@ class Operator:
 
 
 @pytest.fixture(scope="session")
-def operator(cluster: Kubectl) -> Operator:
+def spans(cluster: Kubectl) -> Iterator[Collector]:
+    """What comes of a real OpenTelemetry Collector in the cluster."""
+    (node,) = cluster.list("nodes", "")
+    (address,) = (item["address"] for item in node["status"]["addresses"] if item["type"] == "InternalIP")
+    with a_collector(address) as receiver:
+        cluster.program(str(ROOT / "hack/collector/install"), f"{address}:{receiver.port}", timeout=1800)
+        yield receiver
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """Whose certificates the external scaler has, and takes."""
+    return an_authority(tmp_path_factory.mktemp("authority"))
+
+
+def a_certificate(authority: Authority, namespace: str, name: str, host: str) -> dict[str, Any]:
+    """A Secret with one, as cert-manager writes it."""
+    files = authority.issue(authority.folder / name, host)
+    data = {key: b64encode((files / key).read_bytes()).decode() for key in ("tls.crt", "tls.key", "ca.crt")}
+    metadata = {"name": name, "namespace": namespace}
+    return {"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls", "metadata": metadata, "data": data}
+
+
+@pytest.fixture(scope="session")
+def operator(cluster: Kubectl, spans: Collector, authority: Authority) -> Operator:
     """Installs the operator as a user would."""
     cluster.program(str(ROOT / "hack/models/push"))
+    system: dict[str, Any] = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": OPERATOR_NAMESPACE}}
+    host = f"openmodel-scaler.{OPERATOR_NAMESPACE}.svc"
+    cluster.apply(system, a_certificate(authority, OPERATOR_NAMESPACE, "scaler-certificate", host))
     cluster.program(*INSTALL)
     return Operator(cluster)
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from certificates import Authority
 from e2e.callers import Caller, traffic
-from e2e.conftest import ROOT, Operator
+from e2e.conftest import ROOT, Operator, a_certificate
 from e2e.test_scaling import until
 from kubectl import Kubectl
 
@@ -44,10 +45,24 @@ def a_scaled_object(namespace: str, name: str) -> dict[str, Any]:
                         "model": name,
                         "idleSeconds": "5",
                     },
+                    "authenticationRef": {"name": "scaler"},
                 }
             ],
         },
     }
+
+
+def how_to_ask(namespace: str, authority: Authority) -> tuple[dict[str, Any], dict[str, Any]]:
+    """KEDA's certificate, and which one the scaler must have."""
+    files = {"caCert": "ca.crt", "tlsClientCert": "tls.crt", "tlsClientKey": "tls.key"}
+    targets = [{"parameter": parameter, "name": "keda", "key": key} for parameter, key in files.items()]
+    authentication = {
+        "apiVersion": "keda.sh/v1alpha1",
+        "kind": "TriggerAuthentication",
+        "metadata": {"name": "scaler", "namespace": namespace},
+        "spec": {"secretTargetRef": targets},
+    }
+    return a_certificate(authority, namespace, "keda", "keda"), authentication
 
 
 def git(operator: Operator, manifest: dict[str, Any]) -> None:
@@ -56,13 +71,13 @@ def git(operator: Operator, manifest: dict[str, Any]) -> None:
 
 
 async def test_keda_and_its_hpa_scale_a_model_from_zero_to_two_and_back(
-    keda: Kubectl, operator: Operator, namespace: str, tiny_source: str
+    keda: Kubectl, operator: Operator, authority: Authority, namespace: str, tiny_source: str
 ) -> None:
     engine = {"maxModelLen": 512, "maxNumSeqs": 2}
     model = operator.model(namespace, "tiny", tiny_source, engine=engine, access={"router": "WhenCold"})
     git(operator, model)
     operator.wait_for(namespace, "tiny", "Ready", "True")
-    keda.apply(a_scaled_object(namespace, "tiny"))
+    keda.apply(*how_to_ask(namespace, authority), a_scaled_object(namespace, "tiny"))
 
     def count() -> int:
         found = operator.get(namespace, "tiny")

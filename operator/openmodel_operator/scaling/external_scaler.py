@@ -109,11 +109,14 @@ class ExternalScaler(pb_grpc.ExternalScalerServicer):
         return targets, await self._signals.demand(key, spec.replicas, spec.engine.max_num_seqs, observed)
 
 
-async def serve_scaler(scaler: ExternalScaler, port: int) -> None:
-    """Serves until cancelled."""
+async def serve_scaler(scaler: ExternalScaler, port: int, credentials: grpc.ServerCredentials | None = None) -> None:
+    """Serves until cancelled, in plaintext without credentials."""
     server = grpc.aio.server(options=(("grpc.so_reuseport", 0),), maximum_concurrent_rpcs=_MOST_CALLS)
     pb_grpc.add_ExternalScalerServicer_to_server(scaler, server)
-    server.add_insecure_port(f"[::]:{port}")
+    if credentials is None:
+        server.add_insecure_port(f"[::]:{port}")
+    else:
+        server.add_secure_port(f"[::]:{port}", credentials)
     await server.start()
     try:
         await server.wait_for_termination()
