@@ -211,8 +211,11 @@ class Kernels(Protocol):
         With `expert_rows` it is `experts`, to the bit.
         """
 
-    def likeliest(self, logits_SV: Tensor) -> list[int]:
-        """The token with the largest logit of each row; the lowest id wins a tie."""
+    def likeliest(self, logits_SV: Tensor, allowed_SO: Tensor | None = None) -> list[int]:
+        """The token with the largest logit of each row; the lowest id wins a tie.
+
+        Where `allowed_SO` is given, on the host, uint8, only tokens whose bit is set, least significant first.
+        """
 
     def set_num_threads(self, threads: int) -> None:
         """Threads that the operations use."""

@@ -157,9 +157,9 @@ class CpuKernels:
         """A token a task."""
         return _cpu.combine(rows_RD, places_TK, weights_TK, residual_TD)
 
-    def likeliest(self, logits_SV: Tensor) -> list[int]:
+    def likeliest(self, logits_SV: Tensor, allowed_SO: Tensor | None = None) -> list[int]:
         """Index of each row's largest number."""
-        return _cpu.argmax_rows(logits_SV)
+        return _cpu.argmax_rows(logits_SV, allowed_SO)
 
     def set_num_threads(self, threads: int) -> None:
         """The extension's threads and torch's."""

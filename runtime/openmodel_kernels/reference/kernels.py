@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from openmodel_kernels.allowed import only_allowed
 from openmodel_kernels.interface import (
     AttentionRule,
     Gate,
@@ -210,8 +211,10 @@ class ReferenceKernels:
             total = total + rows_RD[places_TK[:, slot].long()].float() * weights_TK[:, slot, None]
         return total.to(rows_RD.dtype)
 
-    def likeliest(self, logits_SV: Tensor) -> list[int]:
+    def likeliest(self, logits_SV: Tensor, allowed_SO: Tensor | None = None) -> list[int]:
         """Index of each row's largest number."""
+        if allowed_SO is not None:
+            logits_SV = only_allowed(logits_SV, allowed_SO)
         return [int(index) for index in logits_SV.argmax(dim=-1)]
 
     def set_num_threads(self, threads: int) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from openmodel_kernels.allowed import only_allowed
 from openmodel_kernels.interface import (
     AttentionRule,
     Gate,
@@ -149,8 +150,10 @@ class TritonKernels:
         """A token and a stretch of columns a program."""
         return experts.combine(rows_RD, places_TK, weights_TK, residual_TD)
 
-    def likeliest(self, logits_SV: Tensor) -> list[int]:
+    def likeliest(self, logits_SV: Tensor, allowed_SO: Tensor | None = None) -> list[int]:
         """Index of each row's largest number: where the host waits for the device."""
+        if allowed_SO is not None:
+            logits_SV = only_allowed(logits_SV, allowed_SO)
         indices: list[int] = logits_SV.argmax(dim=-1).tolist()
         return indices
 

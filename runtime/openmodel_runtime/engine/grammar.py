@@ -32,21 +32,8 @@ _REMEMBERED_GRAMMARS = 64
 _MESSAGE_CHARACTERS = 300
 
 
-class Mask:
-    """The tokens that may come next: one bit a token, least significant bit first."""
-
-    __slots__ = ("_octets",)
-
-    def __init__(self, octets: NDArray[np.uint8]) -> None:
-        self._octets = octets
-
-    def allows(self, token: int) -> bool:
-        """True when the token may come next."""
-        return bool(self._octets[token >> 3] >> (token & 7) & 1)
-
-    def ids(self, size: int) -> NDArray[np.int64]:
-        """The tokens below `size` that may come next, in order."""
-        return np.flatnonzero(np.unpackbits(self._octets, bitorder="little")[:size])
+Mask = NDArray[np.uint8]
+"""The tokens that may come next: one bit a token, least significant bit first."""
 
 
 class GrammarMatcher:
@@ -78,7 +65,7 @@ def compute_masks(executor: LLExecutor, matchers: Sequence[GrammarMatcher]) -> l
     masks = np.zeros((len(matchers), octets), np.uint8)
     numbered = [(matcher.inner, row) for row, matcher in enumerate(matchers)]
     executor.unsafe_compute_mask_ptr(numbered, masks.ctypes.data, octets, len(matchers))
-    return [Mask(row) for row in masks]
+    return list(masks)
 
 
 class GrammarCompiler:

@@ -1,11 +1,18 @@
-"""Masks of structured completions, computed in a thread of their own beside the model's step."""
+"""Masks of structured completions, computed in a thread of their own beside the model's step, or before it.
+
+Beside is for a model that computes elsewhere: where its threads fill the processor, a further one holds up all of them,
+which costs several times what the masks do.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence as Items
 from concurrent.futures import Future, ThreadPoolExecutor
 
+import numpy as np
+import torch
 from llguidance import LLExecutor
+from torch import Tensor
 
 from openmodel_runtime.engine.grammar import Mask, compute_masks
 from openmodel_runtime.engine.sequence import Sequence, SequenceFailed
@@ -14,24 +21,37 @@ from openmodel_runtime.errors import InvalidRequest
 Masks = list[Mask | None]
 
 
-class MaskWorker:
-    """Computes the masks of a step while the model computes its logits."""
+def in_rows(masks: Masks) -> Tensor | None:
+    """The masks below one another, where there are any; one that is None allows all."""
+    sizes = [mask.size for mask in masks if mask is not None]
+    if not sizes:
+        return None
+    rows = np.full((len(masks), max(sizes)), 0xFF, np.uint8)
+    for row, mask in zip(rows, masks, strict=True):
+        if mask is not None:
+            row[: mask.size] = mask
+    return torch.from_numpy(rows)
 
-    def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(1, "masks")
-        # One thread: the others are the model's.
+
+class MaskWorker:
+    """Computes the masks of a step; `beside`: while the model computes its logits."""
+
+    def __init__(self, *, beside: bool) -> None:
+        self._thread = ThreadPoolExecutor(1, "masks") if beside else None
+        # One thread: a mask takes microseconds.
         self._executor = LLExecutor(1)
 
     def begin(self, sequences: Items[Sequence]) -> Future[Masks]:
         """Starts on the masks of all that sample; None where any token may come.
 
-        The future raises SequenceFailed for one whose grammar is beyond its limits.
+        SequenceFailed, by the future or at once, for one whose grammar is beyond its limits.
         """
-        if any(sequence.matcher is not None for sequence in sequences):
+        structured = any(sequence.matcher is not None for sequence in sequences)
+        if structured and self._thread is not None:
             return self._thread.submit(self._masks, sequences)
-        nothing: Future[Masks] = Future()
-        nothing.set_result([None] * len(sequences))
-        return nothing
+        done: Future[Masks] = Future()
+        done.set_result(self._masks(sequences) if structured else [None] * len(sequences))
+        return done
 
     def _masks(self, sequences: Items[Sequence]) -> Masks:
         matchers = {row: each.matcher for row, each in enumerate(sequences) if each.matcher is not None}

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 
 from openmodel_kernels.interface import LayerCache, SequenceRows
-from openmodel_runtime.engine.masks import MaskWorker
+from openmodel_runtime.engine.masks import MaskWorker, in_rows
 from openmodel_runtime.engine.sampler import sample
 from openmodel_runtime.engine.sequence import Batch, SampledToken
 from openmodel_runtime.engine.step_plan import StepPlan
@@ -26,7 +26,7 @@ class ModelRunner:
         self._model = model
         self._caches = caches
         self._eos_token_ids = eos_token_ids
-        self._masks = MaskWorker()
+        self._masks = MaskWorker(beside=model.numerics.kernels.device.type != "cpu")
 
     def run(self, batch: Batch, exchange: StepExchange | None = None) -> list[SampledToken]:
         """Computes the batch; the next token of each scheduled sequence that samples, in order.
@@ -50,10 +50,11 @@ class ModelRunner:
     def _run(self, batch: Batch, exchange: StepExchange | None) -> list[SampledToken]:
         with torch.inference_mode():
             sampling = [item.sequence for item in batch.scheduled if item.samples]
-            masks = self._masks.begin(sampling)
+            begun = self._masks.begin(sampling)
             logits_SV = self._model(self._step_input(batch, exchange))
-            likeliest = self._model.numerics.kernels.likeliest(logits_SV)
-            return sample(logits_SV, likeliest, sampling, masks.result(), self._eos_token_ids)
+            masks = begun.result()
+            likeliest = self._model.numerics.kernels.likeliest(logits_SV, in_rows(masks))
+            return sample(logits_SV, likeliest, sampling, masks, self._eos_token_ids)
 
     def _step_input(self, batch: Batch, exchange: StepExchange | None) -> StepInput:
         plan = StepPlan.of(batch)

@@ -12,6 +12,7 @@ from collections.abc import Sequence as Items
 import torch
 from torch import Tensor
 
+from openmodel_kernels.allowed import only_allowed
 from openmodel_runtime.engine.grammar import Mask
 from openmodel_runtime.engine.random_numbers import uniform
 from openmodel_runtime.engine.sequence import SampledToken, Sequence
@@ -32,13 +33,13 @@ def sample(
 
     Args:
         logits_SV: float32 logits, a row for each sequence.
-        likeliest: the best token of each row.
+        likeliest: the best token of each row that may come.
         sequences: with their tokens so far.
         masks: the tokens that may come in each; None for all.
         eos_token_ids: the model's end tokens, which `min_tokens` holds back.
     """
     return [
-        SampledToken(_best_allowed(logits_SV[row], likeliest[row], mask))
+        SampledToken(likeliest[row])
         if _is_plain(sequence)
         else _sample_one(logits_SV[row], sequence, mask, eos_token_ids)
         for row, (sequence, mask) in enumerate(zip(sequences, masks, strict=True))
@@ -46,7 +47,7 @@ def sample(
 
 
 def _is_plain(sequence: Sequence) -> bool:
-    """True when the likeliest token is the answer, if it may come."""
+    """True when the likeliest token that may come is the answer."""
     params = sequence.request.sampling
     return (
         params.temperature == 0.0
@@ -62,7 +63,7 @@ def _sample_one(logits_V: Tensor, sequence: Sequence, mask: Mask | None, eos_tok
     params = sequence.request.sampling
     adjusted_V = _adjusted(logits_V, sequence, eos_token_ids)
     if mask is not None:
-        adjusted_V = _allowed_only(adjusted_V, mask)
+        adjusted_V = only_allowed(adjusted_V[None], torch.from_numpy(mask)[None])[0]
     if params.temperature == 0.0:
         token = int(adjusted_V.argmax())
     else:
@@ -96,23 +97,6 @@ def _adjusted(logits_V: Tensor, sequence: Sequence, eos_token_ids: frozenset[int
         ends = sequence.stop_token_ids if params.ignore_eos else sequence.stop_token_ids | eos_token_ids
         adjusted_V[torch.tensor(sorted(ends), dtype=torch.long, device=logits_V.device)] = float("-inf")
     return adjusted_V
-
-
-def _allowed_only(logits_V: Tensor, mask: Mask) -> Tensor:
-    """The logits of tokens that may come, and -inf."""
-    ids = torch.from_numpy(mask.ids(logits_V.shape[0])).to(logits_V.device)
-    allowed_V = torch.full_like(logits_V, float("-inf"))
-    allowed_V[ids] = logits_V[ids]
-    return allowed_V
-
-
-def _best_allowed(logits_V: Tensor, likeliest: int, mask: Mask | None) -> int:
-    """The likeliest token that may come; the lowest id wins a tie."""
-    if mask is None or mask.allows(likeliest):
-        return likeliest
-    # A structure often leaves a few tokens: they are looked at, and not the vocabulary.
-    ids = torch.from_numpy(mask.ids(logits_V.shape[0])).to(logits_V.device)
-    return int(ids[logits_V[ids].argmax()])
 
 
 def _candidates(logits_V: Tensor, params: SamplingParams) -> tuple[Tensor, Tensor | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -100,6 +101,18 @@ def test_the_likeliest_of_equals_is_the_lowest(name: str) -> None:
     assert backend(name).likeliest(torch.tensor([[0.0, 3.0, 3.0, -1.0], [2.0, 0.0, 1.0, 2.0]])) == [1, 0]
 
 
+@all_backends
+@pytest.mark.parametrize("columns", [3, 64, 300])
+@pytest.mark.parametrize("density", [0.05, 0.9])
+def test_the_likeliest_of_what_is_allowed(name: str, columns: int, density: float) -> None:
+    logits = torch.randint(0, 9, (40, columns)).float()
+    allowed = torch.rand(40, columns) < density
+    allowed[torch.arange(40), torch.randint(0, columns, (40,))] = True
+    expected = torch.where(allowed, logits, -torch.inf).argmax(-1)
+    octets = torch.from_numpy(np.packbits(allowed.numpy(), axis=1, bitorder="little"))
+    assert backend(name).likeliest(logits, octets) == expected.tolist()
+
+
 def test_wrong_shapes_are_named() -> None:
     from .backends import CAPABILITIES
 
@@ -107,6 +120,8 @@ def test_wrong_shapes_are_named() -> None:
     packed = kernels.pack(torch.randn(32, 64))
     with pytest.raises(RuntimeError, match="x has 32 columns, the weight 64"):
         kernels.linear(torch.randn(1, 32), packed)
+    with pytest.raises(RuntimeError, match="allowed must have a row of x's and a bit a column"):
+        kernels.likeliest(torch.randn(2, 9), torch.zeros(2, 1, dtype=torch.uint8))
     with pytest.raises(RuntimeError, match="residual must have the output's shape"):
         kernels.linear(torch.randn(1, 64), packed, torch.randn(1, 8))
     with pytest.raises(RuntimeError, match="x must be Float"):

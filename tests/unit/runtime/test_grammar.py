@@ -7,6 +7,7 @@ import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from llguidance import LLExecutor, LLMatcher
 
@@ -32,7 +33,7 @@ def grammar(**wish: Any) -> str:
 
 def allowed(matcher: GrammarMatcher, completion: list[int]) -> list[int]:
     mask = mask_after(matcher, completion)
-    return [token for token in range(VOCABULARY) if mask.allows(token)]
+    return [int(token) for token in np.flatnonzero(np.unpackbits(mask, count=VOCABULARY, bitorder="little"))]
 
 
 def mask_after(matcher: GrammarMatcher, completion: list[int]) -> Mask:

@@ -7,7 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from openmodel_kernels.reference.kernels import ReferenceKernels
 from openmodel_runtime.engine.grammar import Mask
+from openmodel_runtime.engine.masks import in_rows
 from openmodel_runtime.engine.sampler import sample
 from openmodel_runtime.engine.sequence import SampledToken, Sequence
 from openmodel_runtime.request import GenerateRequest, SamplingParams
@@ -24,7 +26,8 @@ def sequence(prompt: tuple[int, ...] = (0,), completion: tuple[int, ...] = (), *
 
 
 def choose(logits: Tensor = LOGITS, mask: Mask | None = None, **of: Any) -> SampledToken:
-    return sample(logits[None], [int(logits.argmax())], [sequence(**of)], [mask], EOS)[0]
+    likeliest = ReferenceKernels().likeliest(logits[None], in_rows([mask]))
+    return sample(logits[None], likeliest, [sequence(**of)], [mask], EOS)[0]
 
 
 def draws(count: int = 200, logits: Tensor = LOGITS, **params: Any) -> set[int]:
@@ -36,13 +39,20 @@ def test_greedy_takes_the_best() -> None:
 
 
 def test_a_mask_says_what_may_come() -> None:
-    odd, last = (Mask(np.array([bits], np.uint8)) for bits in (0b1010, 0b1000))
+    odd, last = (np.array([bits], np.uint8) for bits in (0b1010, 0b1000))
     assert choose(temperature=0.0, mask=odd).token == 1
     assert choose(temperature=0.0, mask=last).token == 3
     assert {choose(mask=odd, seed=seed).token for seed in range(200)} == {1, 3}
     assert {choose(mask=last, seed=seed, top_k=2, min_p=0.1).token for seed in range(50)} == {3}
     # What is told of the token is the model's own, whatever may come.
     assert choose(temperature=0.0, mask=last, logprobs=0).logprob == choose(logprobs=0, mask=last).logprob
+
+
+def test_masks_of_some_rows_let_the_others_be() -> None:
+    rows = in_rows([None, np.array([0b1, 0b10], np.uint8)])
+    assert rows is not None
+    assert rows.tolist() == [[0xFF, 0xFF], [0b1, 0b10]]
+    assert in_rows([None, None]) is None
 
 
 def test_end_tokens_wait_for_min_tokens() -> None:

@@ -116,11 +116,16 @@ Tensor rms_norm(const Tensor& x, const Tensor& weight, double eps) {
   return out;
 }
 
-std::vector<int64_t> argmax_rows(const Tensor& x) {
+std::vector<int64_t> argmax_rows(const Tensor& x, const std::optional<Tensor>& allowed) {
   check(x, "x", 2, at::kFloat);
+  if (allowed) {
+    check(*allowed, "allowed", 2, at::kByte);
+    TORCH_CHECK(allowed->size(0) == x.size(0) && 8 * allowed->size(1) >= x.size(1), "allowed must have a row of x's and a bit a column");
+  }
   std::vector<int64_t> out(x.size(0));
   const py::gil_scoped_release release;
-  openmodel::argmax_rows(x.data_ptr<float>(), x.size(0), x.size(1), out.data());
+  openmodel::argmax_rows(x.data_ptr<float>(), x.size(0), x.size(1), allowed ? allowed->data_ptr<uint8_t>() : nullptr,
+                         allowed ? allowed->size(1) : 0, out.data());
   return out;
 }
 

@@ -87,7 +87,8 @@ struct Isa {
   // The same times a factor, rounded once.
   void (*scale[kDtypes])(const int8_t* in, float factor, long count, void* out);
   // Index of the first of the largest numbers; of numbers without one, 0.
-  long (*argmax)(const float* x, long count);
+  // Of all numbers, or of those whose bit is set, least significant first.
+  long (*argmax)(const float* x, long count, const uint8_t* allowed);
   // Rotates `heads` heads of one token in place, half-split pairs.
   void (*rotary[kDtypes])(void* heads_data, int heads, int head_dim, int rotary_dim, const float* cos, const float* sin);
 };

@@ -238,8 +238,10 @@ void linear(const Weight& w, const void* x, const std::vector<RowGroup>& groups,
   });
 }
 
-void argmax_rows(const float* x, long rows, long columns, int64_t* out) {
-  team().run(rows, [&](long row, int) { out[row] = isa().argmax(x + row * columns, columns); });
+void argmax_rows(const float* x, long rows, long columns, const uint8_t* allowed, long octets, int64_t* out) {
+  team().run(rows, [&](long row, int) {
+    out[row] = isa().argmax(x + row * columns, columns, allowed ? allowed + row * octets : nullptr);
+  });
 }
 
 void rms_norm(Dtype dtype, const void* x, const void* weight, long rows, long columns, float eps, void* out) {

@@ -118,8 +118,8 @@ void route(const float* logits, long tokens, long experts, const RoutingRule& ru
            float* out_weights);
 // Rows of x in the order of `slots` (slot = token * top_k + k): out[i] = x[slots[i] / top_k].
 void gather_rows(const void* x, long row_bytes, const int32_t* slots, long count, int top_k, void* out);
-// The first of the largest numbers of each row.
-void argmax_rows(const float* x, long rows, long columns, int64_t* out);
+// The first of the largest numbers of each row: of all, or of those whose bit is set in the row's octets.
+void argmax_rows(const float* x, long rows, long columns, const uint8_t* allowed, long octets, int64_t* out);
 void combine(Dtype dtype, const void* rows, const int32_t* places, const float* weights, long tokens, int top_k,
              long columns, const void* residual, void* out);
 
