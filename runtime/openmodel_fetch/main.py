@@ -1,4 +1,4 @@
-"""Entry point: `openmodel-fetch inspect`, `openmodel-fetch verify` and `openmodel-fetch download`.
+"""Entry point: `openmodel-fetch inspect`, `verify`, `download` and `convert-grok-1`.
 
 What is found goes to standard output and to the termination message, where the operator reads it; so do errors.
 """
@@ -19,6 +19,7 @@ from typing import Any
 
 from openmodel_fetch.download import download
 from openmodel_fetch.errors import EXIT_INTERRUPTED, DigestMismatch, FetchInterrupted
+from openmodel_fetch.grok1 import convert_grok1
 from openmodel_fetch.hub import Hub, fetched_bytes
 from openmodel_fetch.inspection import inspect_checkpoint
 from openmodel_fetch.manifest import NAME, digest_of_folder
@@ -58,6 +59,10 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument("--model", type=Path, required=True, help="folder of the checkpoint")
     verify.add_argument("--digest", required=True, help="sha256:… over the sorted lines PATH SIZE SHA256 of all files")
     verify.add_argument("--termination-message-path", type=Path)
+    convert = commands.add_parser("convert-grok-1", help="make a checkpoint of the pickles that xAI published")
+    convert.add_argument("--checkpoint", type=Path, required=True, help="the folder ckpt-0")
+    convert.add_argument("--to", type=Path, required=True, help="folder of the checkpoint that is made")
+    convert.add_argument("--termination-message-path", type=Path)
     fetch = commands.add_parser("download", help="fetch a checkpoint into a cache, and say what it is")
     fetch.add_argument("--source", required=True, help="hf://ORGANIZATION/NAME")
     fetch.add_argument("--cache", type=Path, required=True, help="folder of the cache")
@@ -90,6 +95,11 @@ def _verify(options: argparse.Namespace) -> Mapping[str, Any]:
     return {"digest": found}
 
 
+def _convert(options: argparse.Namespace) -> Mapping[str, Any]:
+    with _readable():
+        return {"parameters": convert_grok1(options.checkpoint, options.to)}
+
+
 @contextmanager
 def _readable() -> Iterator[None]:
     try:
@@ -110,7 +120,7 @@ def _download(options: argparse.Namespace) -> Mapping[str, Any]:
     }
 
 
-_COMMANDS = {"inspect": _inspect, "verify": _verify, "download": _download}
+_COMMANDS = {"inspect": _inspect, "verify": _verify, "download": _download, "convert-grok-1": _convert}
 
 
 def _hub(options: argparse.Namespace) -> tuple[Hub, str]:
