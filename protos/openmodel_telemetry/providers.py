@@ -38,6 +38,8 @@ _COUNT_DROPPED = "OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED"
 
 # Spans that go out in one message when they have content: collectors take 4 MiB.
 _BATCH_WITH_CONTENT = 32
+_BATCH = "OTEL_BSP_MAX_EXPORT_BATCH_SIZE"
+_QUEUE = "OTEL_BSP_MAX_QUEUE_SIZE"
 # Of what there is a series a model, or some: the SDK's own limit is 2,000.
 _LIMITS: Any = {Counter: 100_000, ObservableGauge: 100_000}
 
@@ -123,10 +125,10 @@ def _tracers(resource: Resource, meters: MeterProvider) -> TracerProvider:
     # Whoever calls decides, where they do.
     sampler = ParentBased(TraceIdRatioBased(float(os.environ.get(RATIO, "1"))))
     provider = TracerProvider(sampler=sampler, resource=resource, meter_provider=meters)
-    batch = _BATCH_WITH_CONTENT if captures_content() else None
-    provider.add_span_processor(
-        BatchSpanProcessor(OTLPSpanExporter(), max_export_batch_size=batch, meter_provider=meters)
-    )
+    if captures_content():
+        most = int(os.environ.get(_QUEUE, _BATCH_WITH_CONTENT))
+        os.environ.setdefault(_BATCH, str(min(_BATCH_WITH_CONTENT, most)))
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(), meter_provider=meters))
     return provider
 
 

@@ -63,8 +63,8 @@ class _Source:
 def convert_grok1(checkpoint: Path, folder: Path, shape: GrokShape = GrokShape()) -> int:
     """Writes the checkpoint into the folder, a file for each of its own; returns its parameters.
 
-    What a broken-off run has written is kept. CheckpointError says which file is missing or wrong. One file at a time is
-    in memory, and what it becomes: of the published one up to 8 GB.
+    What a broken-off run has written is kept. CheckpointError says which file is missing or wrong. One file at a time
+    is in memory, and what it becomes: of the published one up to 8 GB.
     """
     sources = list(_sources(checkpoint, shape.blocks))
     missing = [source.path.name for source in sources if not source.path.is_file()]

@@ -106,6 +106,8 @@ def _readable() -> Iterator[None]:
         yield
     except PermissionError as error:
         raise CheckpointError(f"{error.filename} can not be read by user {os.getuid()}") from None
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise CheckpointError(f"{error.filename} is no file: {error.strerror}") from None
 
 
 def _download(options: argparse.Namespace) -> Mapping[str, Any]:

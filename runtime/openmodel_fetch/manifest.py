@@ -5,6 +5,7 @@ It is made from the bytes on the disk, so it says what is there, not what was pr
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -54,8 +55,13 @@ def digest(files: Sequence[ManifestFile]) -> str:
 def digest_of_folder(folder: Path) -> str:
     """Of a checkpoint that somebody else put there: of every file that it has, but for the manifest of a fetch.
 
-    That is the digest of the fetch too, where it fetched all there is. OSError when a file can not be read.
+    That is the digest of the fetch too, where it fetched all there is. OSError when a file can not be read, or a link
+    leads to a folder: what is in it would be mounted, and not be in the digest.
     """
+    for where, folders, _ in os.walk(folder):
+        for name in folders:
+            if (Path(where) / name).is_symlink():
+                raise IsADirectoryError(errno.EISDIR, "a link to a folder", str(Path(where) / name))
     files = [
         read_file(folder, str((Path(where) / name).relative_to(folder)))
         for where, _, names in os.walk(folder, onerror=_raise)

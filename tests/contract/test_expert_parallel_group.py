@@ -113,6 +113,22 @@ def test_a_grammar_that_can_not_be_compiled_leaves_the_group_at_rest(
     assert text_of(stubs[3].ModelInfer(request())) == text_of(stubs[1].ModelInfer(request()))
 
 
+def test_a_grammar_that_explodes_under_way_ends_its_own_request_alone(
+    servers: dict[int, RuntimeServer], stubs: dict[int, Stub]
+) -> None:
+    expected = text_of(stubs[1].ModelInfer(request(sampling=LONG)))
+    ambiguous = 'start: e\ne: "a" | "b" | "ab" | e e | e e e | e e e e'
+    sampling = {"structured_outputs": {"grammar": ambiguous}, "min_tokens": 250, "max_tokens": 300, "temperature": 0}
+    # On every rank: requests go to them in turn.
+    others = [stubs[3].ModelInfer.future(request(sampling=LONG)) for _ in range(3)]
+    failing = [stubs[3].ModelInfer.future(request(sampling=sampling)) for _ in range(3)]
+    assert {call.code() for call in failing} == {grpc.StatusCode.INVALID_ARGUMENT}
+    assert all("structured_outputs" in str(call.details()) for call in failing)
+    assert {text_of(call.result()) for call in others} == {expected}
+    servers[3].wait_until_idle()
+    assert text_of(stubs[3].ModelInfer(request(sampling=LONG))) == expected
+
+
 def test_the_model_is_described_as_a_whole(stubs: dict[int, Stub]) -> None:
     one, three = (stubs[size].ModelConfig(pb.ModelConfigRequest(name="tiny")).config.parameters for size in SIZES)
     for name in ("parameters", "active_parameters", "max_model_len", "architecture"):

@@ -21,15 +21,19 @@ from openmodel_runtime.errors import InvalidRequest
 Masks = list[Mask | None]
 
 
-def in_rows(masks: Masks) -> Tensor | None:
-    """The masks below one another, where there are any; one that is None allows all."""
-    sizes = [mask.size for mask in masks if mask is not None]
-    if not sizes:
+def in_rows(masks: Masks, vocab_size: int) -> Tensor | None:
+    """The masks below one another, uint8, a bit a token of the model, where there are any.
+
+    One that is None allows all. A model's table may have more rows than its tokenizer has tokens: those never come.
+    """
+    if all(mask is None for mask in masks):
         return None
-    rows = np.full((len(masks), max(sizes)), 0xFF, np.uint8)
+    rows = np.zeros((len(masks), -(-vocab_size // 8)), np.uint8)
     for row, mask in zip(rows, masks, strict=True):
-        if mask is not None:
-            row[: mask.size] = mask
+        if mask is None:
+            row[:] = 0xFF
+        else:
+            row[: mask.size] = mask[: row.size]
     return torch.from_numpy(rows)
 
 
@@ -44,13 +48,17 @@ class MaskWorker:
     def begin(self, sequences: Items[Sequence]) -> Future[Masks]:
         """Starts on the masks of all that sample; None where any token may come.
 
-        SequenceFailed, by the future or at once, for one whose grammar is beyond its limits.
+        The future raises SequenceFailed for one whose grammar is beyond its limits.
         """
         structured = any(sequence.matcher is not None for sequence in sequences)
         if structured and self._thread is not None:
             return self._thread.submit(self._masks, sequences)
         done: Future[Masks] = Future()
-        done.set_result(self._masks(sequences) if structured else [None] * len(sequences))
+        try:
+            done.set_result(self._masks(sequences) if structured else [None] * len(sequences))
+        except SequenceFailed as error:
+            # Not before the model has run: other ranks have begun this step, and wait for what it sends.
+            done.set_exception(error)
         return done
 
     def _masks(self, sequences: Items[Sequence]) -> Masks:

@@ -52,9 +52,9 @@ class ModelRunner:
             sampling = [item.sequence for item in batch.scheduled if item.samples]
             begun = self._masks.begin(sampling)
             logits_SV = self._model(self._step_input(batch, exchange))
-            masks = begun.result()
-            likeliest = self._model.numerics.kernels.likeliest(logits_SV, in_rows(masks))
-            return sample(logits_SV, likeliest, sampling, masks, self._eos_token_ids)
+            allowed_SO = in_rows(begun.result(), logits_SV.shape[1])
+            likeliest = self._model.numerics.kernels.likeliest(logits_SV, allowed_SO)
+            return sample(logits_SV, likeliest, sampling, allowed_SO, self._eos_token_ids)
 
     def _step_input(self, batch: Batch, exchange: StepExchange | None) -> StepInput:
         plan = StepPlan.of(batch)

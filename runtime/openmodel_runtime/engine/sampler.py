@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from openmodel_kernels.allowed import only_allowed
-from openmodel_runtime.engine.grammar import Mask
 from openmodel_runtime.engine.random_numbers import uniform
 from openmodel_runtime.engine.sequence import SampledToken, Sequence
 from openmodel_runtime.request import SamplingParams, TokenLogprob
@@ -26,7 +25,7 @@ def sample(
     logits_SV: Tensor,
     likeliest: Items[int],
     sequences: Items[Sequence],
-    masks: Items[Mask | None],
+    allowed_SO: Tensor | None,
     eos_token_ids: frozenset[int],
 ) -> list[SampledToken]:
     """The next token of each sequence.
@@ -35,14 +34,16 @@ def sample(
         logits_SV: float32 logits, a row for each sequence.
         likeliest: the best token of each row that may come.
         sequences: with their tokens so far.
-        masks: the tokens that may come in each; None for all.
+        allowed_SO: the tokens that may come in each, as bits; None for all.
         eos_token_ids: the model's end tokens, which `min_tokens` holds back.
     """
     return [
         SampledToken(likeliest[row])
         if _is_plain(sequence)
-        else _sample_one(logits_SV[row], sequence, mask, eos_token_ids)
-        for row, (sequence, mask) in enumerate(zip(sequences, masks, strict=True))
+        else _sample_one(
+            logits_SV[row], sequence, None if allowed_SO is None else allowed_SO[row : row + 1], eos_token_ids
+        )
+        for row, sequence in enumerate(sequences)
     ]
 
 
@@ -59,11 +60,13 @@ def _is_plain(sequence: Sequence) -> bool:
     )
 
 
-def _sample_one(logits_V: Tensor, sequence: Sequence, mask: Mask | None, eos_token_ids: frozenset[int]) -> SampledToken:
+def _sample_one(
+    logits_V: Tensor, sequence: Sequence, allowed_1O: Tensor | None, eos_token_ids: frozenset[int]
+) -> SampledToken:
     params = sequence.request.sampling
     adjusted_V = _adjusted(logits_V, sequence, eos_token_ids)
-    if mask is not None:
-        adjusted_V = only_allowed(adjusted_V[None], torch.from_numpy(mask)[None])[0]
+    if allowed_1O is not None and sequence.matcher is not None:
+        adjusted_V = only_allowed(adjusted_V[None], allowed_1O)[0]
     if params.temperature == 0.0:
         token = int(adjusted_V.argmax())
     else:

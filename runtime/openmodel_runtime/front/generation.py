@@ -64,7 +64,7 @@ class Generator:
                 await run.news()
                 if pieces := run.take():
                     if timer.content is not None:
-                        timer.content.answered(pieces)
+                        timer.content.answered(pieces, run.echoed)
                     yield pieces
         except TimeoutError:
             raise DeadlineExceeded(f"the request's timeout of {timeout} s ran out") from None
@@ -95,6 +95,11 @@ class _Run:
         self._expired = False
         expiry = None if deadline is None else asyncio.get_running_loop().call_at(deadline, self._expire)
         self._expiry = expiry
+
+    @property
+    def echoed(self) -> int:
+        """Characters of the prompt that each completion begins with."""
+        return len(self._echo)
 
     def submit(self, prompt: tuple[int, ...]) -> None:
         """Hands every completion to the rank."""

@@ -64,13 +64,13 @@ class Content:
         self._texts: list[list[str]] = []
         self._finish_reasons: list[str] = []
 
-    def answered(self, pieces: Sequence[Answered]) -> None:
-        """Something of each completion came."""
+    def answered(self, pieces: Sequence[Answered], echoed: int = 0) -> None:
+        """Something of each completion came, after so many characters of the prompt."""
         while len(self._texts) < len(pieces):
             self._texts.append([])
             self._finish_reasons.append("")
         for index, piece in enumerate(pieces):
-            if kept := self._room.kept(piece.text):
+            if kept := self._room.kept(piece.text[echoed:]):
                 self._texts[index].append(kept)
             self._finish_reasons[index] = piece.finish_reason
 
@@ -110,17 +110,17 @@ def _asked(prompt: str | Conversation, room: _Room) -> list[Part]:
 def _parts(message: Message, room: _Room) -> Iterable[Part]:
     content = message.get("content")
     if message["role"] == "tool":
-        called = room.kept(str(message.get("tool_call_id", "")))
+        called = room.kept(str(message.get("tool_call_id") or ""))
         yield {"type": "tool_call_response", "id": called, "response": room.kept(content or "")}
     elif content:
         yield _text(room.kept(content))
-    for call in message.get("tool_calls", ()):
+    for call in message.get("tool_calls") or ():
         if not room.framed():
             break
         function = call["function"]
         yield {
             "type": "tool_call",
-            "id": room.kept(str(call.get("id", ""))),
+            "id": room.kept(str(call.get("id") or "")),
             "name": room.kept(function["name"]),
             "arguments": room.kept(_json(function["arguments"])),
         }
@@ -131,4 +131,5 @@ def _text(text: str) -> Part:
 
 
 def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
+    # Half of a surrogate pair is nothing that can be sent.
+    return json.dumps(value, ensure_ascii=False).encode(errors="replace").decode()

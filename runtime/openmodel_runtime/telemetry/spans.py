@@ -6,13 +6,16 @@ tokens it has. What was asked and answered stands in the whole's attributes wher
 
 from __future__ import annotations
 
+import logging
 import time
 
 from opentelemetry.trace import SpanKind, Status, StatusCode, Tracer, set_span_in_context
 
+from openmodel_runtime.telemetry.content import Content
 from openmodel_runtime.telemetry.ended_request import EndedRequest
 from openmodel_telemetry import names
 
+_log = logging.getLogger(__name__)
 Phase = tuple[str, int | None, int | None]
 
 
@@ -39,7 +42,7 @@ class RequestSpans:
         )
         if whole.is_recording():
             if request.content is not None:
-                whole.set_attributes(request.content.attributes())
+                whole.set_attributes(_told(request.content))
             if request.error:
                 whole.set_status(Status(StatusCode.ERROR, request.error))
             inside = set_span_in_context(whole, request.parent)
@@ -66,6 +69,16 @@ class RequestSpans:
         if request.error:
             told[names.ERROR_TYPE] = request.error
         return told
+
+
+def _told(content: Content) -> dict[str, str | bool]:
+    try:
+        return content.attributes()
+    except Exception:
+        # It has what callers wrote, whatever that is: not telling of it is no reason to fail them. Nothing of it is
+        # logged.
+        _log.error("what a request asked and was answered could not be told")
+        return {}
 
 
 def _phases(request: EndedRequest) -> tuple[Phase, ...]:

@@ -40,6 +40,7 @@ def test_a_conversation_with_tools() -> None:
     messages: list[dict[str, Any]] = [
         {"role": "user", "content": "add"},
         {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "assistant", "content": "", "tool_calls": None},
         {"role": "tool", "content": "2", "tool_call_id": "c1"},
     ]
     tools = [{"type": "function", "function": {"name": "add"}}]
@@ -50,6 +51,7 @@ def test_a_conversation_with_tools() -> None:
                 "role": "assistant",
                 "parts": [{"type": "tool_call", "id": "c1", "name": "add", "arguments": '{"a": 1}'}],
             },
+            {"role": "assistant", "parts": []},
             {"role": "tool", "parts": [{"type": "tool_call_response", "id": "c1", "response": "2"}]},
         ],
         "tool": tools,
@@ -87,3 +89,19 @@ def test_tools_that_would_be_cut_off_are_left_out() -> None:
     content = Content(Conversation(messages=[{"role": "user", "content": "add"}], tools=tools))
     assert "gen_ai.tool.definitions" not in content.attributes()
     assert told(content)["content"] is True
+
+
+def test_what_is_echoed_is_no_answer() -> None:
+    content = Content("a" * MOST_CHARACTERS)
+    content.answered([Piece(text="a" * MOST_CHARACTERS + "bc", finish_reason="stop")], MOST_CHARACTERS)
+    (message,) = told(content)["output"]
+    assert message["parts"] == said("bc")
+    assert "content" not in told(content)
+
+
+def test_half_of_a_surrogate_pair_is_told_as_something_else() -> None:
+    call = {"id": None, "function": {"name": "add", "arguments": {"a": "\ud800"}}}
+    content = Content(Conversation(messages=[{"role": "assistant", "content": None, "tool_calls": [call]}]))
+    (part,) = told(content)["input"][0]["parts"]
+    assert (part["id"], part["arguments"]) == ("", '{"a": "?"}')
+    str(content.attributes()["gen_ai.input.messages"]).encode()

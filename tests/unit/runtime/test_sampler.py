@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from openmodel_kernels.reference.kernels import ReferenceKernels
-from openmodel_runtime.engine.grammar import Mask
+from openmodel_runtime.engine.grammar import GrammarMatcher, Mask
 from openmodel_runtime.engine.masks import in_rows
 from openmodel_runtime.engine.sampler import sample
 from openmodel_runtime.engine.sequence import SampledToken, Sequence
@@ -26,8 +26,11 @@ def sequence(prompt: tuple[int, ...] = (0,), completion: tuple[int, ...] = (), *
 
 
 def choose(logits: Tensor = LOGITS, mask: Mask | None = None, **of: Any) -> SampledToken:
-    likeliest = ReferenceKernels().likeliest(logits[None], in_rows([mask]))
-    return sample(logits[None], likeliest, [sequence(**of)], [mask], EOS)[0]
+    allowed_SO = in_rows([mask], logits.shape[0])
+    likeliest = ReferenceKernels().likeliest(logits[None], allowed_SO)
+    one = sequence(**of)
+    one.matcher = None if mask is None else cast(GrammarMatcher, mask)
+    return sample(logits[None], likeliest, [one], allowed_SO, EOS)[0]
 
 
 def draws(count: int = 200, logits: Tensor = LOGITS, **params: Any) -> set[int]:
@@ -49,10 +52,11 @@ def test_a_mask_says_what_may_come() -> None:
 
 
 def test_masks_of_some_rows_let_the_others_be() -> None:
-    rows = in_rows([None, np.array([0b1, 0b10], np.uint8)])
+    rows = in_rows([None, np.array([0b1, 0b10], np.uint8)], 21)
     assert rows is not None
-    assert rows.tolist() == [[0xFF, 0xFF], [0b1, 0b10]]
-    assert in_rows([None, None]) is None
+    # What a model has rows for and its tokenizer no tokens never comes.
+    assert rows.tolist() == [[0xFF, 0xFF, 0xFF], [0b1, 0b10, 0]]
+    assert in_rows([None, None], 21) is None
 
 
 def test_end_tokens_wait_for_min_tokens() -> None:
@@ -92,7 +96,7 @@ def test_a_row_is_chosen_as_if_it_were_alone() -> None:
         {},
     ]
     sequences = [sequence(completion=(4, 4, 9), **kind) for kind in kinds]
-    together = sample(logits, logits.argmax(-1).tolist(), sequences, [None] * len(kinds), EOS)
+    together = sample(logits, logits.argmax(-1).tolist(), sequences, None, EOS)
     assert together == [choose(row, completion=(4, 4, 9), **kind) for row, kind in zip(logits, kinds, strict=True)]
 
 
