@@ -90,6 +90,9 @@ def refusals(spec: Mapping[str, Any]) -> tuple[Refusal, ...]:
             )
         )
     source = spec["model"]["source"]
+    if "digest" in spec["model"] and source.startswith("oci://") and not ("@" in source or "revision" in spec["model"]):
+        told = "spec.model.digest: a tag may be moved once it was read: set spec.model.revision too"
+        found.append(Refusal("spec.model.digest", told))
     if not source.startswith(("oci://", "pvc://", "hf://")):
         scheme = source.split("://")[0]
         found.append(

@@ -16,9 +16,11 @@ AdmittedVerdict = tuple[bool, Reason, str]
 NO_POLICY: AdmittedVerdict = (True, Reason.NO_POLICY, "no policy applies")
 
 
-def admitted_verdict(telemetry: TelemetrySpec, before: Mapping[str, Any], *, settled: bool) -> AdmittedVerdict:
-    """`settled`: no pod of another spec serves, which may still tell what this one does not."""
-    if telemetry.capture_content:
+def admitted_verdict(
+    telemetry: TelemetrySpec, before: Mapping[str, Any], *, paused: bool, settled: bool
+) -> AdmittedVerdict:
+    """`paused`: no pod of this spec is started. `settled`: none of another serves, which may tell what it does not."""
+    if telemetry.capture_content and not paused:
         return True, Reason.CONTENT_CAPTURED, _told(telemetry)
     told = find_condition(before, ConditionType.ADMITTED)
     if told.get("reason") == Reason.CONTENT_CAPTURED and not settled:

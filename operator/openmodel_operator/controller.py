@@ -200,7 +200,8 @@ class Controller:
         if not patch:
             return
         await self._cluster.patch_status(model, patch)
-        for event in (transition_event(model, before, status, _now()), capture_event(model, before, status, _now())):
+        # The one that matters more first: what is lost on the way is not told again.
+        for event in (capture_event(model, before, status, _now()), transition_event(model, before, status, _now())):
             if event is not None:
                 await self._cluster.create_event(event)
 

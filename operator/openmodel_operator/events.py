@@ -34,9 +34,10 @@ def transition_event(
 def capture_event(
     model: Manifest, before: Mapping[str, Any], after: Mapping[str, Any], now: datetime
 ) -> Manifest | None:
-    """A warning when what callers ask and are answered begins to be told, else None."""
+    """A warning when what callers ask and are answered begins to be told, or to somebody else; else None."""
     old, new = find_condition(before, ConditionType.ADMITTED), find_condition(after, ConditionType.ADMITTED)
-    if new["reason"] != Reason.CONTENT_CAPTURED or old.get("reason") == new["reason"]:
+    told = (new["reason"], new["message"])
+    if new["reason"] != Reason.CONTENT_CAPTURED or (old.get("reason"), old.get("message")) == told:
         return None
     return _event(model, "Warning", new["reason"], new["message"], now)
 

@@ -11,6 +11,7 @@ import json
 from openmodel_operator.cluster import Cluster
 from openmodel_operator.desired.fetch_jobs import claim_name, fetch_job, owned_claim, verification_job, weights_claim
 from openmodel_operator.desired.identity import Identity, owned_by
+from openmodel_operator.desired.source import claim_of
 from openmodel_operator.failures import Failure
 from openmodel_operator.inspection import Inspection, SummaryError
 from openmodel_operator.job_progress import FETCH, VERIFICATION, Underway
@@ -56,8 +57,10 @@ class Fetcher:
 
     async def verified(self, identity: Identity, spec: OpenModelSpec, digest: str) -> str | Underway | Blocked:
         """This digest once a Job has found the checkpoint to have it; KubeError when the API server is away."""
-        job = verification_job(identity, spec, self._settings.runtime_image, digest)
         try:
+            name = claim_of(spec)
+            claim = name and await self._cluster.get("v1", "PersistentVolumeClaim", identity.namespace, name)
+            job = verification_job(identity, spec, self._settings.runtime_image, digest, claim or None)
             looked = await self._jobs.result(identity, job, VERIFICATION, spec.source, _digest)
         except KubeError as error:
             return refused(error, "the verification", planned=True)

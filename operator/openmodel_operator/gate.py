@@ -45,7 +45,8 @@ def is_to_start(
     if spec.is_fetched and actions.groups and not observed.proven_groups(actions.revision):
         # Its claim may be gone.
         return True
-    return spec.digest is not None and before.get("model", {}).get("digest") != spec.digest
+    # Of what is mounted as it is, the digest is part of the revision.
+    return spec.is_fetched and spec.digest is not None and before.get("model", {}).get("digest") != spec.digest
 
 
 def _changes_groups(plan: GroupPlan, observed: Observed, revision: str) -> bool:

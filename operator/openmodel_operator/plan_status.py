@@ -45,15 +45,32 @@ def plan_status(plan: GroupPlan, outlook: Outlook) -> Manifest:
     }
 
 
-def verified_facts(before: Mapping[str, Any], pinned: str | None, outlook: Known, now: datetime) -> Manifest:
-    """`model.digest` and since when it is known, which stay while the commit does, or what is `pinned` without one."""
-    told, commit = before.get("model", {}), outlook.inspection.commit
+def verified_facts(
+    before: Mapping[str, Any], pinned: str | None, outlook: Outlook, now: datetime, *, serves: bool
+) -> Manifest:
+    """`model.digest` and since when it is known.
+
+    Of what was fetched it stays while the commit does. What is mounted and `pinned` has that digest once its revision
+    `serves`: nothing of another was started.
+    """
+    told = before.get("model", {})
     known = {key: told[key] for key in ("digest", "verifiedAt") if key in told}
-    if told.get("revision") != commit if commit else known.get("digest") != pinned:
+    commit = outlook.inspection.commit if isinstance(outlook, Known) else told.get("revision")
+    if commit:
+        known = known if told.get("revision") == commit else {}
+    elif pinned is None or known.get("digest") != pinned:
         known = {}
-    if outlook.digest and outlook.digest != known.get("digest"):
-        return {"digest": outlook.digest, "verifiedAt": timestamp(now)}
+    found = outlook.digest if isinstance(outlook, Known) else ""
+    if not commit and pinned is not None and serves:
+        found = pinned
+    if found and found != known.get("digest"):
+        return {"digest": found, "verifiedAt": timestamp(now)}
     return known
+
+
+def told_before(before: Mapping[str, Any]) -> Manifest:
+    """What is known of a fetched model also while its inspection is not."""
+    return {key: value for key, value in before.get("model", {}).items() if key in ("revision", "download")}
 
 
 def model_facts(inspection: Inspection, come: Fetched | None = None) -> Manifest:

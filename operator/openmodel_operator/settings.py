@@ -53,7 +53,7 @@ class Settings:
                 cache_storage_class=env.get("OPENMODEL_CACHE_STORAGE_CLASS", cls.cache_storage_class),
                 cache_access_mode=env.get("OPENMODEL_CACHE_ACCESS_MODE", cls.cache_access_mode),
                 scaler_tls=Path(env["OPENMODEL_SCALER_TLS"]) if env.get("OPENMODEL_SCALER_TLS") else None,
-                scaler_requires_client_certificate=env.get("OPENMODEL_SCALER_REQUIRES_CLIENT_CERTIFICATE") == "true",
+                scaler_requires_client_certificate=_flag(env, "OPENMODEL_SCALER_REQUIRES_CLIENT_CERTIFICATE"),
                 router_service=env.get("OPENMODEL_ROUTER_SERVICE", cls.router_service),
                 resync_seconds=_seconds(env, "OPENMODEL_RESYNC_SECONDS", cls.resync_seconds),
                 scale_down_seconds=_seconds(env, "OPENMODEL_SCALE_DOWN_SECONDS", cls.scale_down_seconds),
@@ -67,3 +67,10 @@ def _seconds(env: Mapping[str, str], name: str, default: float) -> float:
         return float(env.get(name, default))
     except ValueError:
         raise SettingsError(f"{name} must be a number of seconds") from None
+
+
+def _flag(env: Mapping[str, str], name: str) -> bool:
+    try:
+        return {"true": True, "false": False}[env.get(name, "false")]
+    except KeyError:
+        raise SettingsError(f"{name} must be true or false") from None

@@ -282,6 +282,11 @@ def _pod_template(template: Mapping[str, Any]) -> Manifest:
                 f"spec.podTemplate.spec.containers[{names.RUNTIME_CONTAINER}].args is generated from spec.engine: "
                 "leave it out"
             )
+        if any(item.get("name") == names.CAPTURE_VARIABLE for item in container.get("env") or ()):
+            raise SpecError(
+                f"spec.podTemplate: {names.CAPTURE_VARIABLE} is set by spec.telemetry.captureContent, of which the "
+                "status tells: leave it out"
+            )
     return dict(template)
 
 

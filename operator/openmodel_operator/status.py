@@ -17,6 +17,7 @@ from openmodel_operator.conditions import Verdict, merge_conditions, timestamp
 from openmodel_operator.desired.identity import Identity
 from openmodel_operator.desired.service import endpoint
 from openmodel_operator.effective import effective_values, strategy
+from openmodel_operator.failure_status import told_failure
 from openmodel_operator.failures import Failure, worst_failure
 from openmodel_operator.group_status import (
     CoverageVerdict,
@@ -29,7 +30,14 @@ from openmodel_operator.job_progress import Fetched, Underway
 from openmodel_operator.observed import Observed, is_ready, proof_key
 from openmodel_operator.outlook import Blocked, Known, Outlook
 from openmodel_operator.plan import GroupPlan
-from openmodel_operator.plan_status import PlannedVerdict, model_facts, plan_status, planned_verdict, verified_facts
+from openmodel_operator.plan_status import (
+    PlannedVerdict,
+    model_facts,
+    plan_status,
+    planned_verdict,
+    told_before,
+    verified_facts,
+)
 from openmodel_operator.reasons import ConditionType, Reason
 from openmodel_operator.rollout import ActionPlan, is_paused
 from openmodel_operator.spec import Manifest, OpenModelSpec
@@ -50,7 +58,7 @@ def blocked_status(before: Mapping[str, Any], generation: int, blocked: Blocked,
     if blocked.inspection is not None:
         known, facts = before.get("model", {}), model_facts(blocked.inspection)
         status["model"] = {**(known if known.get("revision") == facts.get("revision") else {}), **facts}
-    return status | _told_failure(blocked.failure, before, now)
+    return status | told_failure(blocked.failure, before, now)
 
 
 def underway_status(
@@ -70,7 +78,7 @@ def underway_status(
         covered=coverage_verdict({}, serving=False),
         reconciling=job.message,
     )
-    status = _status_that_stands(before, generation, verdicts, now) | _told_failure(failure, before, now)
+    status = _status_that_stands(before, generation, verdicts, now) | told_failure(failure, before, now)
     if isinstance(outlook, Known):
         status |= {"plan": plan_status(plan, outlook), "model": model_facts(outlook.inspection, job.fetched)}
     return status
@@ -128,7 +136,12 @@ def model_status(
         loaded=_loaded(actions, proven),
         covered=coverage_verdict(reports, serving=ready[0]),
         verified=verified_verdict(spec, actions, before),
-        admitted=admitted_verdict(spec.telemetry, before, settled=_alone(actions, observed)),
+        admitted=admitted_verdict(
+            spec.telemetry,
+            before,
+            paused=is_paused(spec, actions.revision, actions.serving),
+            settled=actions.serving == actions.revision and _alone(actions, observed),
+        ),
         settled=ready[0] and proven == spec.replicas and _alone(actions, observed),
         reconciling=actions.reason,
     )
@@ -149,13 +162,16 @@ def model_status(
         },
     }
     status |= _model_facts(before, observed, pods) | experts_status(before, reports)
+    told = {key: value for key, value in status.pop("model", {}).items() if key not in ("digest", "verifiedAt")}
     if isinstance(outlook, Known):
         # A change that is paused has not been fetched.
         here = outlook.digest or actions.serving == actions.revision
         whole = Fetched(outlook.inspection.download_bytes, outlook.inspection.download_bytes) if here else None
-        verified = verified_facts(before, spec.digest, outlook, now)
-        status["model"] = {**status.get("model", {}), **model_facts(outlook.inspection, whole), **verified}
-    return status | _told_failure(failure, before, now)
+        told |= model_facts(outlook.inspection, whole)
+    else:
+        told |= told_before(before)
+    told |= verified_facts(before, spec.digest, outlook, now, serves=actions.serving == actions.revision)
+    return status | ({"model": told} if told else {}) | told_failure(failure, before, now)
 
 
 _Verdict = tuple[bool, Reason, str]
@@ -271,25 +287,3 @@ def _model_facts(before: Mapping[str, Any], observed: Observed, pods: Sequence[M
                 "coldStart": cold_start(pod, proof.seconds),
             }
     return {key: before[key] for key in ("model", "coldStart") if key in before}
-
-
-def _told_failure(failure: Failure | None, before: Mapping[str, Any], now: datetime) -> Manifest:
-    """`lastFailure`, which stands until there is another."""
-    if failure is None:
-        return {"lastFailure": before["lastFailure"]} if "lastFailure" in before else {}
-    return {"lastFailure": _last_failure(failure, before, now)}
-
-
-def _last_failure(failure: Failure, before: Mapping[str, Any], now: datetime) -> Manifest:
-    told: Manifest = {
-        "component": failure.component,
-        "reason": str(failure.reason),
-        "message": failure.message,
-    }
-    if failure.exit_code is not None:
-        told["exitCode"] = failure.exit_code
-    previous = dict(before.get("lastFailure", {}))
-    since = previous.pop("time", None)
-    # The same failure keeps its time, so that looking again does not write again.
-    told["time"] = failure.time or (since if previous == told and since else timestamp(now))
-    return told

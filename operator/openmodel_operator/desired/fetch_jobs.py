@@ -48,11 +48,14 @@ def inspection_job(identity: Identity, spec: OpenModelSpec, image: str) -> Manif
     return _job(identity, "inspection", wanted, _pod_spec(spec, container, volumes), _INSPECTION_SECONDS)
 
 
-def verification_job(identity: Identity, spec: OpenModelSpec, image: str, digest: str) -> Manifest:
-    """Reads all of what it mounts, and fails where that has another digest."""
+def verification_job(
+    identity: Identity, spec: OpenModelSpec, image: str, digest: str, claim: Manifest | None = None
+) -> Manifest:
+    """Reads all of what it mounts, and fails where that has another digest; another claim of that name is read anew."""
     flags = ["verify", f"--model={names.MODEL_PATH}", f"--digest={digest}"]
     container = _container(spec, image, flags, [model_mount(spec)])
-    wanted = {"source": spec.source, "revision": spec.revision, "digest": digest}
+    of_claim = None if claim is None else claim["metadata"]["uid"]
+    wanted = {"source": spec.source, "revision": spec.revision, "digest": digest, "claim": of_claim}
     return _job(identity, "digest", wanted, _pod_spec(spec, container, [model_volume(spec)]), _FETCH_SECONDS)
 
 
@@ -111,7 +114,9 @@ def owned_claim(identity: Identity, spec: OpenModelSpec, commit: str) -> Manifes
 def as_mounted(spec: OpenModelSpec, commit: str) -> OpenModelSpec:
     """The spec of a model whose checkpoint was fetched: pods mount it where `openmodel-fetch` puts it."""
     repository = spec.source.removeprefix("hf://").replace("/", "--")
-    return replace(spec, source=f"pvc://{claim_name(spec, commit)}/{repository}/{commit}", revision=None)
+    source = f"pvc://{claim_name(spec, commit)}/{repository}/{commit}"
+    # What was fetched is known by its commit.
+    return replace(spec, source=source, revision=None, digest=None)
 
 
 def _job(identity: Identity, kind: str, wanted: Manifest, pod: Manifest, seconds: int) -> Manifest:

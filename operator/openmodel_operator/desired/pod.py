@@ -25,7 +25,7 @@ _GROUP_ENV = [
 def pod_template(identity: Identity, spec: OpenModelSpec, image: str) -> Manifest:
     """The pod template without its revision, which is a hash of this."""
     template = {
-        "metadata": {"labels": identity.labels()},
+        "metadata": {"labels": identity.labels(), **_pinned(spec)},
         "spec": {
             **POD_SECURITY,
             "terminationGracePeriodSeconds": spec.drain_seconds + _SETTLE_SECONDS + _STOP_MARGIN_SECONDS,
@@ -40,6 +40,11 @@ def pod_template(identity: Identity, spec: OpenModelSpec, image: str) -> Manifes
     }
     merged: Manifest = merge(template, spec.pod_template)
     return merged
+
+
+def _pinned(spec: OpenModelSpec) -> Manifest:
+    """What another digest makes another revision by: pods that serve have what was found to have theirs."""
+    return {} if spec.digest is None else {"annotations": {names.DIGEST_ANNOTATION: spec.digest}}
 
 
 def with_revision(template: Manifest, model: str, revision: str, group: int) -> Manifest:
@@ -92,9 +97,10 @@ def _container(identity: Identity, spec: OpenModelSpec, image: str) -> Manifest:
 def _telemetry_env(spec: OpenModelSpec) -> list[Manifest]:
     """OpenTelemetry's own variables."""
     telemetry = spec.telemetry
+    # Also where nothing is captured: what comes by `envFrom` of the user's template is not seen here.
+    capture = {"name": names.CAPTURE_VARIABLE, "value": "SPAN_ONLY" if telemetry.capture_content else "NO_CONTENT"}
     if telemetry.otlp_endpoint is None:
-        return []
-    content = {"name": "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", "value": "SPAN_ONLY"}
+        return [capture]
     where = "k8s.namespace.name=$(POD_NAMESPACE),k8s.pod.name=$(POD_NAME)"
     return [
         {"name": "OTEL_EXPORTER_OTLP_ENDPOINT", "value": telemetry.otlp_address},
@@ -102,7 +108,7 @@ def _telemetry_env(spec: OpenModelSpec) -> list[Manifest]:
         {"name": "POD_NAMESPACE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}},
         {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
         {"name": "OTEL_RESOURCE_ATTRIBUTES", "value": where},
-        *([content] if telemetry.capture_content else []),
+        capture,
     ]
 
 

@@ -12,8 +12,14 @@ def model_volume(spec: OpenModelSpec) -> Manifest:
     if scheme == "oci":
         reference = f"{image_repository(rest)}@{spec.revision}" if spec.revision else rest
         return {"name": names.MODEL_VOLUME, "image": {"reference": reference}}
-    claim = rest.partition("/")[0]
+    claim = claim_of(spec)
     return {"name": names.MODEL_VOLUME, "persistentVolumeClaim": {"claimName": claim, "readOnly": True}}
+
+
+def claim_of(spec: OpenModelSpec) -> str | None:
+    """The claim that a model of `pvc://` mounts, None for another."""
+    scheme, _, rest = spec.source.partition("://")
+    return rest.partition("/")[0] if scheme == "pvc" else None
 
 
 def model_mount(spec: OpenModelSpec) -> Manifest:

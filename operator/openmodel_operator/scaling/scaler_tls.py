@@ -6,6 +6,7 @@ A Secret that changes, as when a certificate is renewed, counts from the next co
 from __future__ import annotations
 
 import logging
+import ssl
 from pathlib import Path
 
 import grpc
@@ -17,7 +18,7 @@ class MountedCertificates:
     """`tls.crt`, `tls.key` and, where clients must have a certificate that it signed, `ca.crt`."""
 
     def __init__(self, folder: Path, *, require_client: bool) -> None:
-        """OSError when a file is missing, ValueError when one is empty."""
+        """OSError when a file is missing, ValueError when they do not fit together."""
         self._folder = folder
         self._require_client = require_client
         self._served = self._read()
@@ -48,9 +49,14 @@ class MountedCertificates:
         folder = (self._folder / "tls.crt").resolve(strict=True).parent
         names = ("tls.crt", "tls.key", *(("ca.crt",) if self._require_client else ()))
         files = [(folder / name).read_bytes() for name in names]
-        for name, content in zip(names, files, strict=True):
-            if not content:
-                raise ValueError(f"{self._folder / name} is empty")
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        try:
+            context.load_cert_chain(folder / "tls.crt", folder / "tls.key")
+            if self._require_client:
+                context.load_verify_locations(folder / "ca.crt")
+        except ssl.SSLError as error:
+            told = f"{self._folder} has no certificate with its key, or an authority that is none: {error}"
+            raise ValueError(told) from None
         return files[0], files[1], files[2] if self._require_client else None
 
 

@@ -36,6 +36,7 @@ def test_a_small_spec_is_admitted() -> None:
             "spec.rollout.verify.mode",
         ),
         ({"access": {"router": "Always"}}, "spec.access.router"),
+        ({"model": {**MODEL, "digest": "sha256:" + "0" * 64}}, "spec.model.digest"),
         # There is nowhere for it to go.
         ({"telemetry": {"captureContent": True}}, "spec.telemetry.captureContent"),
         ({"model": {"source": "s3://bucket/name"}}, "spec.model.source"),

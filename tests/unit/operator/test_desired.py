@@ -83,6 +83,6 @@ def test_pod_template_is_merged_over_the_generated_one() -> None:
     labels = template["metadata"]["labels"]
     assert (labels["team"], labels[names.REVISION_LABEL], labels[names.GROUP_INDEX_LABEL]) == ("a", "abc", "3")
     container = template["spec"]["containers"][0]
-    assert {item["name"] for item in container["env"]} == {"HOME", "X"}
+    assert {item["name"] for item in container["env"]} == {"HOME", "X", names.CAPTURE_VARIABLE}
     assert container["args"][-1] == "--version=abc"
     assert template["spec"]["nodeSelector"] == {"disk": "fast"}

@@ -191,11 +191,63 @@ async def test_what_is_mounted_as_it_is_starts_once_it_has_the_digest_that_is_pi
     assert (told["digest"], bool(told["verifiedAt"])) == ("sha256:1", True)
     await subject.reconcile(KEY)
     assert kube.model["status"]["model"] == told
-    # Of what nobody pins nothing is told that may not hold any more.
-    kube.model["spec"]["model"] = {"source": "pvc://models/tiny"}
+    # Of what nobody pins nothing is told that may not hold any more, also where nothing runs.
+    kube.model["spec"] |= {"model": {"source": "pvc://models/tiny"}, "suspend": True}
     await subject.reconcile(KEY)
     assert "digest" not in kube.model["status"]["model"]
+
+
+async def test_a_digest_that_one_source_was_found_to_have_is_not_anothers() -> None:
+    """Pods of a revision have what was found: another digest, or another source of it, is another revision."""
+    kube, subject = await verifying(**PINNED)
+    end_pod(kube, only(kube, "Job", "-digest-"), exitCode=0, message='{"digest": "sha256:1"}')
+    await subject.reconcile(KEY)
+    kube.run_pod()
+    await subject.reconcile(KEY)
     assert kube.ready() == ("True", "Serving")
+    assert kube.model is not None
+    serving = only(kube, "StatefulSet")
+    for source, digest in (("pvc://models/other", "sha256:1"), ("pvc://models/tiny", "sha256:2")):
+        kube.model["spec"]["model"] = {"source": source, "digest": digest}
+        await subject.reconcile(KEY)
+        jobs = [item for (kind, name), item in kube.objects.items() if kind == "Job" and "-inspection-" in name]
+        end_pod(kube, jobs[-1], exitCode=0, message=a_summary())
+        await subject.reconcile(KEY)
+        assert kube.ready() == ("False", "Inspecting")
+        wanted = [item for (kind, name), item in kube.objects.items() if kind == "Job" and "-digest-" in name]
+        assert f"--digest={digest}" in wanted[-1]["spec"]["template"]["spec"]["containers"][0]["args"]
+        # What serves goes on, and nothing of the other is started.
+        assert only(kube, "StatefulSet") == serving
+
+
+async def test_a_claim_that_was_made_anew_is_read_anew() -> None:
+    kube = DictionaryKube(inspected=False, **PINNED)
+    kube.objects["PersistentVolumeClaim", "models"] = {"metadata": {"name": "models", "uid": "first"}}
+    subject = controller(kube, Prover())
+    await subject.reconcile(KEY)
+    end_pod(kube, exitCode=0, message=a_summary())
+    await subject.reconcile(KEY)
+    first = only(kube, "Job", "-digest-")["metadata"]["name"]
+    kube.objects["PersistentVolumeClaim", "models"]["metadata"]["uid"] = "second"
+    await subject.reconcile(KEY)
+    assert len([name for kind, name in kube.objects if kind == "Job" and "-digest-" in name]) == 2
+    assert only(kube, "Job", first)
+
+
+async def test_what_is_known_of_a_fetched_model_stays_while_its_inspection_is_not_known() -> None:
+    kube = DictionaryKube(inspected=False, **HUB)
+    await serving(kube)
+    assert kube.model is not None
+    kube.model["spec"]["model"] = {**HUB["model"], "digest": "sha256:0"}
+    kept = ("digest", "verifiedAt", "revision", "download")
+    told = {key: kube.model["status"]["model"][key] for key in kept}
+    for kind, name in [key for key in kube.objects if key[0] in ("Job", "ConfigMap")]:
+        del kube.objects[kind, name]
+    again = controller(kube, Prover())
+    for _ in range(3):
+        await again.reconcile(KEY)
+        assert kube.ready() == ("True", "Serving")
+        assert {key: kube.model["status"]["model"].get(key) for key in kept} == told
 
 
 async def test_what_is_mounted_and_has_another_digest_is_not_started() -> None:

@@ -106,6 +106,13 @@ async def test_clients_without_a_certificate_of_the_authority_are_refused_where_
         assert await answers(port, authority, authority.issue(tmp_path / "keda", "keda"))
 
 
+def test_what_does_not_fit_together_is_refused(authority: Authority, secret: Secret, tmp_path: Path) -> None:
+    another = authority.issue(tmp_path / "keda", "keda")
+    (secret.present / "tls.key").write_bytes((another / "tls.key").read_bytes())
+    with pytest.raises(ValueError, match="no certificate with its key"):
+        MountedCertificates(secret.folder, require_client=False)
+
+
 @pytest.mark.parametrize(
     "damage", [Path.unlink, lambda path: path.write_bytes(b""), lambda path: path.write_bytes(b"?")]
 )

@@ -107,3 +107,10 @@ def test_ranks_that_share_matrices() -> None:
 def test_a_licence_that_can_not_be_compared_is_refused(expression: str) -> None:
     with pytest.raises(SpecError, match=r"spec\.model\.license"):
         parse_spec({"model": {"source": "oci://r/m:1", "license": expression}})
+
+
+def test_what_captures_content_is_set_where_the_status_tells_of_it() -> None:
+    variable = {"name": "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", "value": "SPAN_ONLY"}
+    template = {"spec": {"containers": [{"name": "runtime", "env": [variable]}]}}
+    with pytest.raises(SpecError, match=r"spec\.telemetry\.captureContent"):
+        parse_spec({"model": {"source": "oci://registry.example/model:1"}, "podTemplate": template})

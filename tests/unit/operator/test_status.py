@@ -215,6 +215,15 @@ def test_that_prompts_leave_the_pods_is_said_for_as_long_as_they_do() -> None:
     assert (told["type"], told["reason"]) == ("Warning", "ContentCaptured")
     assert "http://collector:4317" in told["message"]
     assert capture_event(OBJECT, captured, captured, LATER) is None
+    elsewhere = a_spec(telemetry={"otlpEndpoint": "http://another:4317", "captureContent": True})
+    moved = capture_event(OBJECT, captured, status(elsewhere, started(capturing, pod), captured), LATER)
+    assert moved is not None
+    assert "http://another:4317" in moved["message"]
+    # What is not started yet tells nothing.
+    waiting = a_spec(
+        telemetry={"otlpEndpoint": "http://collector:4317", "captureContent": True}, rollout={"paused": True}
+    )
+    assert verdict(status(waiting, started(a_spec(), pod)), "Admitted") == ("True", "NoPolicy")
     # The next revision is on its way, or refused: pods of the old one still serve.
     under_way = status(a_spec(), started(capturing, pod), captured)
     refused = blocked_status(captured, 4, Blocked(Reason.INVALID_SPEC, "no", planned=False), LATER)
