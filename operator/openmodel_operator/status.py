@@ -284,6 +284,6 @@ def _model_facts(before: Mapping[str, Any], observed: Observed, pods: Sequence[M
                     "activeParameters": int(facts.get("active_parameters", 0)),
                     "license": facts.get("license", ""),
                 },
-                "coldStart": cold_start(pod, proof.seconds),
+                "coldStart": cold_start(pod, proof.seconds, before.get("coldStart", {})),
             }
     return {key: before[key] for key in ("model", "coldStart") if key in before}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -60,6 +61,10 @@ def test_ready_needs_a_real_inference() -> None:
     assert result["readyReplicas"] == 1
     assert result["endpoint"] == "grpc://mixtral.default.svc:8001"
     assert result["coldStart"] == {"scheduled": 1.0, "mount": 2.0, "load": 7.0, "firstToken": 0.2}
+    # Another operator asks the same pod, which is warm by now: nothing of that is news.
+    again = started(a_spec(), a_pod("r"))
+    proofs = {key: replace(proof, seconds=0.1) for key, proof in again.proofs.items()}
+    assert status(a_spec(), replace(again, proofs=proofs), result) == result
 
 
 def test_ready_stays_while_a_group_is_added() -> None:
