@@ -165,7 +165,9 @@ async def run(settings: Settings, probes: Probes) -> None:
 def main() -> int:
     """Entry point."""
     configure_logging()
-    logging.getLogger("kopf.objects").setLevel(logging.WARNING)
+    # What is said of every object, and of every question of the kubelet's.
+    for talkative in ("kopf.objects", "kopf.activities.probe", "aiohttp.access"):
+        logging.getLogger(talkative).setLevel(logging.WARNING)
     try:
         asyncio.run(run(Settings.from_env(os.environ), Probes()))
     except SettingsError as error:
