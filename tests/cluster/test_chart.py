@@ -125,3 +125,30 @@ def test_wrong_values_are_named(cluster: Kubectl, arguments: tuple[str, ...], na
     with pytest.raises(KubectlError) as refused:
         render(cluster, *arguments)
     assert named in str(refused.value).replace(".", "/") or named in str(refused.value)
+
+
+def test_the_scaler_has_a_certificate_where_one_is_named_and_asks_for_one_only_then(cluster: Kubectl) -> None:
+    wanted = ("--set", "scaler.tls.requireClientCertificate=true")
+    with pytest.raises(KubectlError, match="secretName"):
+        render(cluster, *IMAGES, *wanted)
+    documents = render(cluster, *IMAGES, *wanted, "--set", "scaler.tls.secretName=certificate")
+    (operator,) = [
+        item for item in documents if item["metadata"]["name"] == "release-operator" and "replicas" in item["spec"]
+    ]
+    pod = operator["spec"]["template"]["spec"]
+    assert {"name": "scaler-tls", "secret": {"secretName": "certificate"}} in pod["volumes"]
+    told = {item["name"]: item.get("value") for item in pod["containers"][0]["env"]}
+    assert told["OPENMODEL_SCALER_REQUIRES_CLIENT_CERTIFICATE"] == "true"
+
+
+def test_whoever_narrows_who_may_ask_lets_helms_test_in(cluster: Kubectl) -> None:
+    keda = [{"namespaceSelector": {"matchLabels": {"name": "keda"}}}]
+    narrowed = json.dumps({"scalerFrom": keda, "metricsFrom": keda})
+    documents = render(cluster, *IMAGES, "--set-json", f"networkPolicy={narrowed}")
+    (check,) = [item for item in documents if item["kind"] == "Pod"]
+    for policy in (item for item in documents if item["kind"] == "NetworkPolicy"):
+        narrow = [rule["from"] for rule in policy["spec"]["ingress"] if keda[0] in rule.get("from", [])]
+        assert narrow
+        for peers in narrow:
+            labels = peers[-1]["podSelector"]["matchLabels"]
+            assert labels.items() <= check["metadata"]["labels"].items()

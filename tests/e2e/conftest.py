@@ -14,6 +14,7 @@ import yaml
 
 from certificates import Authority, an_authority
 from kubectl import Kubectl, condition, wait_until
+from kwok import LABEL as PLAYED
 from otlp_collector import Collector, a_collector
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -84,7 +85,7 @@ class Operator:
 @pytest.fixture(scope="session")
 def spans(cluster: Kubectl) -> Iterator[Collector]:
     """What comes of a real OpenTelemetry Collector in the cluster."""
-    (node,) = cluster.list("nodes", "")
+    (node,) = cluster.list("nodes", "", f"!{PLAYED}")
     (address,) = (item["address"] for item in node["status"]["addresses"] if item["type"] == "InternalIP")
     with a_collector(address) as receiver:
         cluster.program(str(ROOT / "hack/collector/install"), f"{address}:{receiver.port}", timeout=1800)

@@ -6,6 +6,16 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/name: openmodel-router
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
+{{- define "openmodel.check.selector" -}}
+app.kubernetes.io/name: openmodel-installation-check
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+{{- /* Peers of a NetworkPolicy, and `helm test`. */ -}}
+{{- define "openmodel.peers" -}}
+{{ toYaml .peers }}
+- podSelector:
+    matchLabels: {{- include "openmodel.check.selector" .root | nindent 6 }}
+{{- end }}
 {{- define "openmodel.common" -}}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/part-of: openmodel
