@@ -55,11 +55,16 @@ class Observed:
         return [*self.stateful_sets, *self.headless_services, *self.config_maps]
 
     def serving_revision(self) -> str:
-        """The revision that the Service selects; it was proven before it was selected."""
-        if self.service is None:
-            return names.NO_REVISION
-        selector = self.service.get("spec", {}).get("selector") or {}
-        return str(selector.get(names.REVISION_LABEL, names.NO_REVISION))
+        """The revision that the Service selects; it was proven before it was selected.
+
+        Where somebody took that away, the oldest that answers: what served is not to end for it.
+        """
+        selector = {} if self.service is None else self.service.get("spec", {}).get("selector") or {}
+        if names.REVISION_LABEL in selector:
+            return str(selector[names.REVISION_LABEL])
+        oldest = sorted(self.stateful_sets, key=lambda item: str(item["metadata"].get("creationTimestamp", "")))
+        revisions = [_labels(item).get(names.REVISION_LABEL, "") for item in oldest]
+        return next((revision for revision in revisions if self.proven_groups(revision)), names.NO_REVISION)
 
     def pods_of(self, revision: str) -> list[Manifest]:
         """Pods of a revision that are not being deleted."""

@@ -69,7 +69,8 @@ def plan_actions(
     selector = pods_that_answer(identity, spec, serving)
     if serving != revision and observed.service is not None:
         # What another spec made stays as that made it.
-        selector = observed.service.get("spec", {}).get("selector") or selector
+        there = observed.service.get("spec", {}).get("selector") or {}
+        selector = there if names.REVISION_LABEL in there else selector
     if is_paused(spec, revision, before):
         return _as_it_is(identity, spec, observed, revision, before)
     budget, later = _budget(identity, serving)

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
+
+import pytest
 
 from factories import IDENTITY, IMAGE, a_pod, a_spec, children_of, observed_after
 from openmodel_operator import names
@@ -77,6 +80,20 @@ def test_a_change_keeps_the_old_revision_until_the_new_one_is_proven() -> None:
     assert moved.serving == actions.revision
     assert len(moved.delete) == 2
     assert all(old.revision in name for name in deleted(moved))
+
+
+@pytest.mark.parametrize("selector", [None, {}, {"app": "by hand"}], ids=["no Service", "no selector", "another"])
+def test_what_serves_goes_on_when_its_service_is_taken_away_in_a_rollout(selector: dict[str, str] | None) -> None:
+    old, observed = serving(a_spec())
+    new_spec = a_spec(engine={"dtype": "float32"})
+    half = observed_after(step(new_spec, observed), pods=[*observed.pods], kept=observed)
+    assert half.service is not None
+    spec = {**half.service["spec"], "selector": selector}
+    actions = step(new_spec, replace(half, service=None if selector is None else {**half.service, "spec": spec}))
+    assert actions.serving == old.revision != actions.revision
+    assert actions.delete == []
+    (service,) = [item for item in actions.apply if item["kind"] == "Service"]
+    assert service["spec"]["selector"][names.REVISION_LABEL] == old.revision
 
 
 def test_a_change_back_takes_the_half_made_revision_away() -> None:
