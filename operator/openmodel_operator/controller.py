@@ -11,6 +11,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+from openmodel_operator import names
 from openmodel_operator.admission import refusals, router_refusals
 from openmodel_operator.cluster import Cluster, ModelKey, NameTaken
 from openmodel_operator.cold_routes import ColdRoutes
@@ -99,7 +100,8 @@ class Controller:
         metadata = model["metadata"]
         identity = Identity(metadata["namespace"], metadata["name"], metadata["uid"])
         before, generation = model.get("status", {}), metadata["generation"]
-        observed = await self._observer.observe(identity)
+        told = before.get("rollout", {}).get("revision", names.NO_REVISION)
+        observed = replace(await self._observer.observe(identity), told_revision=told)
         spec = _admit(model["spec"], self._settings)
         if isinstance(spec, Blocked):
             self.scaled.discard(key)
@@ -129,6 +131,8 @@ class Controller:
         if is_to_start(wanted, actions, observed, plan, outlook, before):
             # Nothing is asked of the cluster for what may not fit, or is not here yet.
             looked = await self._made_ready(identity, wanted, outlook)
+            if not isinstance(looked, Known):
+                await self._execute(replace(actions, apply=actions.upkeep, later=(), delete=()))
             if isinstance(looked, Underway):
                 return underway_status(before, generation, looked, plan, outlook, _now())
             if isinstance(looked, Blocked):

@@ -38,6 +38,8 @@ class Observed:
     disruption_budgets: Sequence[Manifest] = ()
     service: Manifest | None = None
     """The one that users keep."""
+    told_revision: str = names.NO_REVISION
+    """The one that serves, as the status has it."""
     proofs: Mapping[str, Proof] = field(default_factory=dict)
     """By pod uid."""
     complaints: Mapping[str, Failure] = field(default_factory=dict)
@@ -57,14 +59,10 @@ class Observed:
     def serving_revision(self) -> str:
         """The revision that the Service selects; it was proven before it was selected.
 
-        Where somebody took that away, the oldest that answers: what served is not to end for it.
+        Where somebody took that away, what was told to serve: it is not to end for it.
         """
         selector = {} if self.service is None else self.service.get("spec", {}).get("selector") or {}
-        if names.REVISION_LABEL in selector:
-            return str(selector[names.REVISION_LABEL])
-        oldest = sorted(self.stateful_sets, key=lambda item: str(item["metadata"].get("creationTimestamp", "")))
-        revisions = [_labels(item).get(names.REVISION_LABEL, "") for item in oldest]
-        return next((revision for revision in revisions if self.proven_groups(revision)), names.NO_REVISION)
+        return str(selector.get(names.REVISION_LABEL, self.told_revision))
 
     def pods_of(self, revision: str) -> list[Manifest]:
         """Pods of a revision that are not being deleted."""

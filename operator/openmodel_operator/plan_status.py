@@ -16,7 +16,7 @@ from openmodel_operator.memory_plan import MemoryBill
 from openmodel_operator.outlook import Known, Outlook
 from openmodel_operator.plan import GroupPlan
 from openmodel_operator.reasons import Reason
-from openmodel_operator.spec import Manifest
+from openmodel_operator.spec import Manifest, OpenModelSpec
 
 PlannedVerdict = tuple[bool | None, Reason, str]
 
@@ -46,31 +46,34 @@ def plan_status(plan: GroupPlan, outlook: Outlook) -> Manifest:
 
 
 def verified_facts(
-    before: Mapping[str, Any], pinned: str | None, outlook: Outlook, now: datetime, *, serves: bool
+    before: Mapping[str, Any], spec: OpenModelSpec, outlook: Outlook, now: datetime, *, serves: bool
 ) -> Manifest:
-    """`model.digest` and since when it is known.
+    """`model.digest` and since when it is known; the spec's source is where pods mount it.
 
-    Of what was fetched it stays while the commit does. What is mounted and `pinned` has that digest once its revision
-    `serves`: nothing of another was started.
+    Of what was fetched it stays while the commit does. What is mounted as it is and pinned has that digest once its
+    revision `serves`: nothing of another was started.
     """
     told = before.get("model", {})
     known = {key: told[key] for key in ("digest", "verifiedAt") if key in told}
-    commit = outlook.inspection.commit if isinstance(outlook, Known) else told.get("revision")
+    commit = outlook.inspection.commit if isinstance(outlook, Known) else told_before(before, spec).get("revision")
     if commit:
         known = known if told.get("revision") == commit else {}
-    elif pinned is None or known.get("digest") != pinned:
+    elif spec.digest is None or known.get("digest") != spec.digest:
         known = {}
     found = outlook.digest if isinstance(outlook, Known) else ""
-    if not commit and pinned is not None and serves:
-        found = pinned
+    if not commit and spec.digest is not None and serves:
+        found = spec.digest
     if found and found != known.get("digest"):
         return {"digest": found, "verifiedAt": timestamp(now)}
     return known
 
 
-def told_before(before: Mapping[str, Any]) -> Manifest:
-    """What is known of a fetched model also while its inspection is not."""
-    return {key: value for key, value in before.get("model", {}).items() if key in ("revision", "download")}
+def told_before(before: Mapping[str, Any], spec: OpenModelSpec) -> Manifest:
+    """What is known of a model that was fetched to where pods mount it, also while its inspection is not known."""
+    told = before.get("model", {})
+    if not spec.source.endswith(f"/{told.get('revision')}"):
+        return {}
+    return {key: value for key, value in told.items() if key in ("revision", "download")}
 
 
 def model_facts(inspection: Inspection, come: Fetched | None = None) -> Manifest:

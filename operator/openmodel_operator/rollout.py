@@ -42,6 +42,8 @@ class ActionPlan:
     """Of the revision, where that was asked for now."""
     apply: Sequence[Manifest]
     """Manifests to apply, in order."""
+    upkeep: Sequence[Manifest] = ()
+    """Of those, what leads to what serves already, whatever becomes of the spec."""
     later: Sequence[Manifest] = ()
     """What will be applied once something serves: its names have to be free by then."""
     delete: Sequence[Manifest]
@@ -71,11 +73,13 @@ def plan_actions(
         # What another spec made stays as that made it.
         there = observed.service.get("spec", {}).get("selector") or {}
         selector = there if names.REVISION_LABEL in there else selector
+    service = model_service(identity, selector)
     if is_paused(spec, revision, before):
-        return _as_it_is(identity, spec, observed, revision, before)
+        return _as_it_is(identity, spec, observed, revision, before, service)
     budget, later = _budget(identity, serving)
+    upkeep = [service, *budget] if serving == before != names.NO_REVISION else []
     # A name that is taken is most likely the Service's: it comes first.
-    apply = [model_service(identity, selector), network_policy(identity, spec.telemetry), *budget]
+    apply = [service, network_policy(identity, spec.telemetry), *budget]
     for index in range(groups):
         apply += group_manifests(identity, template, revision, index, plan)
     keep = {group_name(identity.name, revision, index) for index in range(groups)}
@@ -90,6 +94,7 @@ def plan_actions(
         complete=complete,
         verification=verification,
         apply=apply,
+        upkeep=upkeep,
         later=later,
         delete=delete,
         reason=_reason(revision, serving, groups, proven),
@@ -101,8 +106,10 @@ def is_paused(spec: OpenModelSpec, revision: str, serving: str) -> bool:
     return spec.paused and not spec.suspend and serving != revision
 
 
-def _as_it_is(identity: Identity, spec: OpenModelSpec, observed: Observed, revision: str, serving: str) -> ActionPlan:
-    """Nothing is made, moved or removed."""
+def _as_it_is(
+    identity: Identity, spec: OpenModelSpec, observed: Observed, revision: str, serving: str, service: Manifest
+) -> ActionPlan:
+    """Nothing is moved or removed, and nothing made but what leads to what serves."""
     groups = sum(_revision(item) == revision for item in observed.stateful_sets)
     what = "nothing serves" if serving == names.NO_REVISION else f"revision {serving} stays"
     return ActionPlan(
@@ -111,7 +118,11 @@ def _as_it_is(identity: Identity, spec: OpenModelSpec, observed: Observed, revis
         groups=groups,
         present=len(observed.stateful_sets),
         complete=False,
-        apply=[network_policy(identity, spec.telemetry), *_budget(identity, serving)[0]],
+        apply=[
+            *([] if serving == names.NO_REVISION else [service]),
+            network_policy(identity, spec.telemetry),
+            *_budget(identity, serving)[0],
+        ],
         delete=[],
         reason=f"spec.rollout.paused is true: {what}, and revision {revision} waits",
     )

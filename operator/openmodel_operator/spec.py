@@ -282,7 +282,12 @@ def _pod_template(template: Mapping[str, Any]) -> Manifest:
                 f"spec.podTemplate.spec.containers[{names.RUNTIME_CONTAINER}].args is generated from spec.engine: "
                 "leave it out"
             )
-        if any(item.get("name") == names.CAPTURE_VARIABLE for item in container.get("env") or ()):
+        env = container.get("env") or []
+        if not isinstance(env, list) or not all(isinstance(item, Mapping) for item in env):
+            raise SpecError(
+                f"spec.podTemplate.spec.containers[{container['name']}].env must be a list of objects with names"
+            )
+        if any(item.get("name") == names.CAPTURE_VARIABLE for item in env):
             raise SpecError(
                 f"spec.podTemplate: {names.CAPTURE_VARIABLE} is set by spec.telemetry.captureContent, of which the "
                 "status tells: leave it out"

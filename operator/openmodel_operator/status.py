@@ -140,7 +140,7 @@ def model_status(
             spec.telemetry,
             before,
             paused=is_paused(spec, actions.revision, actions.serving),
-            settled=actions.serving == actions.revision and _alone(actions, observed),
+            settled=not observed.stateful_sets or (actions.serving == actions.revision and _alone(actions, observed)),
         ),
         settled=ready[0] and proven == spec.replicas and _alone(actions, observed),
         reconciling=actions.reason,
@@ -169,8 +169,8 @@ def model_status(
         whole = Fetched(outlook.inspection.download_bytes, outlook.inspection.download_bytes) if here else None
         told |= model_facts(outlook.inspection, whole)
     else:
-        told |= told_before(before)
-    told |= verified_facts(before, spec.digest, outlook, now, serves=actions.serving == actions.revision)
+        told |= told_before(before, spec)
+    told |= verified_facts(before, spec, outlook, now, serves=actions.serving == actions.revision)
     return status | ({"model": told} if told else {}) | told_failure(failure, before, now)
 
 

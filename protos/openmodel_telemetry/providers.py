@@ -126,7 +126,9 @@ def _tracers(resource: Resource, meters: MeterProvider) -> TracerProvider:
     sampler = ParentBased(TraceIdRatioBased(float(os.environ.get(RATIO, "1"))))
     provider = TracerProvider(sampler=sampler, resource=resource, meter_provider=meters)
     if captures_content():
-        most = int(os.environ.get(_QUEUE, _BATCH_WITH_CONTENT))
+        # What is no number the SDK takes for its default, which is more.
+        queue = os.environ.get(_QUEUE, "")
+        most = int(queue) if queue.isdecimal() else _BATCH_WITH_CONTENT
         os.environ.setdefault(_BATCH, str(min(_BATCH_WITH_CONTENT, most)))
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(), meter_provider=meters))
     return provider

@@ -71,8 +71,10 @@ class _Dtype:
     def __init__(self, name: object, *_: object) -> None:
         self.name = name
 
-    def __setstate__(self, state: object) -> None:
-        """Byte order and the like: those of all machines that publish."""
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        """Byte order and the like."""
+        if state[1] not in ("<", "|"):
+            raise CheckpointError(f"its numbers are stored {state[1]}, not <")
 
 
 class _QuantizedWeight:

@@ -1,8 +1,8 @@
 """Grok-1 as xAI published it (`ckpt-0`, 770 pickles) into safetensors with the Hub's names.
 
-The order of the files is that of the JAX program's parameters, sorted by name as text: embeddings, twelve for each
-block (block 10 comes after block 1), the last norm. Matrices are input by output there. Eight-bit weights become
-bfloat16, as the published code makes of them before it multiplies.
+The order of the files is that of the JAX program's parameters, sorted by name as text: embeddings and the last norm
+(`language_model/…`), then twelve for each block (`transformer/decoder_layer_…`; block 10 comes after block 1). Matrices
+are input by output there. Eight-bit weights become bfloat16, as the published code makes of them before it multiplies.
 """
 
 from __future__ import annotations
@@ -95,10 +95,10 @@ def _sources(checkpoint: Path, blocks: int) -> Iterator[_Source]:
         return checkpoint / f"tensor{number:05d}_000"
 
     yield _Source(path(0), "model.embed_tokens.weight", False)
+    yield _Source(path(1), "model.norm.scale", False)
     for place, block in enumerate(sorted(range(blocks), key=str)):
         for slot, (name, turned) in enumerate(_BLOCK):
-            yield _Source(path(1 + place * len(_BLOCK) + slot), f"model.layers.{block}.{name}", turned)
-    yield _Source(path(1 + blocks * len(_BLOCK)), "model.norm.scale", False)
+            yield _Source(path(2 + place * len(_BLOCK) + slot), f"model.layers.{block}.{name}", turned)
 
 
 def _write(source: _Source, file: Path) -> dict[str, list[int]]:

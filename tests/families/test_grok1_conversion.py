@@ -75,7 +75,7 @@ def publish(folder: Path) -> dict[str, Tensor]:
     """Writes `ckpt-0` with random weights; returns what they come to, by the Hub's names."""
     given = grok1.make_weights(SMALL)
     exact: dict[str, Tensor] = {}
-    files: list[Any] = [given["model.embed_tokens.weight"].numpy()]
+    files: list[Any] = [given[name].numpy() for name in ("model.embed_tokens.weight", "model.norm.scale")]
     for block in sorted(range(SMALL.layers), key=str):
         name = f"model.layers.{block}"
         for part in ("linear", "linear_1", "linear_v"):
@@ -92,7 +92,7 @@ def publish(folder: Path) -> dict[str, Tensor]:
             files.append(given[f"{name}.{part}.scale"].numpy())
         files.append(given[f"{name}.moe_block.gate.weight"].T.contiguous().numpy())
     folder.mkdir()
-    for number, held in enumerate([*files, given["model.norm.scale"].numpy()]):
+    for number, held in enumerate(files):
         with (folder / f"tensor{number:05d}_000").open("wb") as file:
             pickle.dump(held, file, protocol=4)
     return {name: exact.get(name, weight.to(torch.bfloat16)).float() for name, weight in given.items()}

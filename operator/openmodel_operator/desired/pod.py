@@ -25,7 +25,7 @@ _GROUP_ENV = [
 def pod_template(identity: Identity, spec: OpenModelSpec, image: str) -> Manifest:
     """The pod template without its revision, which is a hash of this."""
     template = {
-        "metadata": {"labels": identity.labels(), **_pinned(spec)},
+        "metadata": {"labels": identity.labels()},
         "spec": {
             **POD_SECURITY,
             "terminationGracePeriodSeconds": spec.drain_seconds + _SETTLE_SECONDS + _STOP_MARGIN_SECONDS,
@@ -39,7 +39,9 @@ def pod_template(identity: Identity, spec: OpenModelSpec, image: str) -> Manifes
         },
     }
     merged: Manifest = merge(template, spec.pod_template)
-    return merged
+    # Last: no template of the user's says what was verified.
+    pinned: Manifest = merge(merged, {"metadata": _pinned(spec)})
+    return pinned
 
 
 def _pinned(spec: OpenModelSpec) -> Manifest:

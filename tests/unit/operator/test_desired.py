@@ -86,3 +86,11 @@ def test_pod_template_is_merged_over_the_generated_one() -> None:
     assert {item["name"] for item in container["env"]} == {"HOME", "X", names.CAPTURE_VARIABLE}
     assert container["args"][-1] == "--version=abc"
     assert template["spec"]["nodeSelector"] == {"disk": "fast"}
+
+
+def test_what_was_verified_is_not_for_the_users_template_to_say() -> None:
+    pinned = {"model": {"source": "pvc://models/tiny", "digest": "sha256:1"}}
+    for own in (None, {"openmodel.dev/digest": "sha256:2"}, {"team": "a"}):
+        spec = a_spec(**pinned, podTemplate={"metadata": {"annotations": own}})
+        told = pod_template(IDENTITY, spec, IMAGE)["metadata"]["annotations"]
+        assert told["openmodel.dev/digest"] == "sha256:1"

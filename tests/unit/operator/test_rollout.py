@@ -89,11 +89,17 @@ def test_what_serves_goes_on_when_its_service_is_taken_away_in_a_rollout(selecto
     half = observed_after(step(new_spec, observed), pods=[*observed.pods], kept=observed)
     assert half.service is not None
     spec = {**half.service["spec"], "selector": selector}
-    actions = step(new_spec, replace(half, service=None if selector is None else {**half.service, "spec": spec}))
-    assert actions.serving == old.revision != actions.revision
-    assert actions.delete == []
-    (service,) = [item for item in actions.apply if item["kind"] == "Service"]
-    assert service["spec"]["selector"][names.REVISION_LABEL] == old.revision
+    service = None if selector is None else {**half.service, "spec": spec}
+    taken = replace(half, service=service, told_revision=old.revision)
+    for wanted in (new_spec, replace(new_spec, paused=True)):
+        actions = step(wanted, taken)
+        assert actions.serving == old.revision != actions.revision
+        assert actions.delete == []
+        for applied in (actions.apply, actions.upkeep or actions.apply):
+            (service,) = [item for item in applied if item["kind"] == "Service"]
+            assert service["spec"]["selector"][names.REVISION_LABEL] == old.revision
+    # What was never told to serve does not begin to for it.
+    assert step(new_spec, replace(taken, told_revision=names.NO_REVISION)).serving == names.NO_REVISION
 
 
 def test_a_change_back_takes_the_half_made_revision_away() -> None:

@@ -114,3 +114,10 @@ def test_what_captures_content_is_set_where_the_status_tells_of_it() -> None:
     template = {"spec": {"containers": [{"name": "runtime", "env": [variable]}]}}
     with pytest.raises(SpecError, match=r"spec\.telemetry\.captureContent"):
         parse_spec({"model": {"source": "oci://registry.example/model:1"}, "podTemplate": template})
+
+
+@pytest.mark.parametrize("env", [{"A": "b"}, ["X"], "x", 5])
+def test_an_environment_that_is_no_list_of_objects_is_named(env: object) -> None:
+    template = {"spec": {"containers": [{"name": "runtime", "env": env}]}}
+    with pytest.raises(SpecError, match=r"containers\[runtime\]\.env must be a list of objects"):
+        parse_spec({"model": {"source": "oci://registry.example/model:1"}, "podTemplate": template})

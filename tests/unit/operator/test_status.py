@@ -235,3 +235,5 @@ def test_that_prompts_leave_the_pods_is_said_for_as_long_as_they_do() -> None:
     assert verdict(under_way, "Admitted") == verdict(refused, "Admitted") == ("True", "ContentCaptured")
     after = status(a_spec(), started(a_spec(), pod), under_way)
     assert verdict(after, "Admitted") == ("True", "NoPolicy")
+    suspended = status(a_spec(suspend=True), replace(started(capturing, pod), stateful_sets=[]), captured)
+    assert verdict(suspended, "Admitted") == ("True", "NoPolicy")
