@@ -10,7 +10,7 @@ from typing import Any
 
 from openmodel_operator.conditions import find_condition
 from openmodel_operator.reasons import ConditionType, Reason
-from openmodel_operator.spec import TelemetrySpec
+from openmodel_operator.telemetry_spec import TelemetrySpec
 
 AdmittedVerdict = tuple[bool, Reason, str]
 NO_POLICY: AdmittedVerdict = (True, Reason.NO_POLICY, "no policy applies")

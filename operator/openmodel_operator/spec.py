@@ -12,13 +12,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
-from urllib.parse import urlsplit
 
 from openmodel_operator import names
+from openmodel_operator.telemetry_spec import TelemetrySpec
 
 Manifest = dict[str, Any]
-# Of OTLP over gRPC.
-_OTLP_PORT = 4317
 _LICENSES = re.compile(r"[A-Za-z0-9.+-]+( OR [A-Za-z0-9.+-]+)*")
 
 # Suffixes of Kubernetes quantities.
@@ -88,30 +86,6 @@ class AutoscalingSpec:
     """None: it does not matter how long first tokens take."""
     idle_seconds: int = 600
     """Without a request, until a model that may have no groups has none."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TelemetrySpec:
-    """Where spans and metrics go beside Prometheus."""
-
-    otlp_endpoint: str | None = None
-    """OTLP over gRPC; None: nowhere."""
-    sample_ratio: float = 1.0
-    """Of calls whose callers leave it open, how many are traced."""
-    capture_content: bool = False
-    """Whether spans have what callers ask and are answered."""
-
-    @property
-    def otlp_address(self) -> str:
-        """The endpoint with its port: gRPC would take another where there is none."""
-        endpoint = urlsplit(self.otlp_endpoint or "")
-        host = f"[{endpoint.hostname}]" if ":" in (endpoint.hostname or "") else endpoint.hostname
-        return f"{endpoint.scheme}://{host}:{self.otlp_port}"
-
-    @property
-    def otlp_port(self) -> int:
-        """At the endpoint."""
-        return urlsplit(self.otlp_endpoint or "").port or _OTLP_PORT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -133,7 +133,7 @@ def test_the_scaler_has_a_certificate_where_one_is_named_and_asks_for_one_only_t
         render(cluster, *IMAGES, *wanted)
     documents = render(cluster, *IMAGES, *wanted, "--set", "scaler.tls.secretName=certificate")
     (operator,) = [
-        item for item in documents if item["metadata"]["name"] == "release-operator" and "replicas" in item["spec"]
+        item for item in documents if (item["kind"], item["metadata"]["name"]) == ("Deployment", "release-operator")
     ]
     pod = operator["spec"]["template"]["spec"]
     assert {"name": "scaler-tls", "secret": {"secretName": "certificate"}} in pod["volumes"]

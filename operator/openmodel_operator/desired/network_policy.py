@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from openmodel_operator import names
 from openmodel_operator.desired.identity import Identity
-from openmodel_operator.spec import Manifest, TelemetrySpec
+from openmodel_operator.spec import Manifest
+from openmodel_operator.telemetry_spec import TelemetrySpec
 
 
 def network_policy(identity: Identity, telemetry: TelemetrySpec) -> Manifest:

@@ -14,7 +14,8 @@ from openmodel_operator.desired.network_policy import network_policy
 from openmodel_operator.desired.pod import pod_template
 from openmodel_operator.desired.service import model_service
 from openmodel_operator.plan import plan_group
-from openmodel_operator.spec import Manifest, TelemetrySpec
+from openmodel_operator.spec import Manifest
+from openmodel_operator.telemetry_spec import TelemetrySpec
 
 
 def a_stateful_set(**fields: Any) -> Manifest:

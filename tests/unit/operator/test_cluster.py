@@ -14,7 +14,8 @@ from openmodel_operator.desired.network_policy import network_policy
 from openmodel_operator.kube import Kube, KubeError, Page
 from openmodel_operator.leadership import NotLeading
 from openmodel_operator.object_cache import ObjectCache
-from openmodel_operator.spec import Manifest, TelemetrySpec
+from openmodel_operator.spec import Manifest
+from openmodel_operator.telemetry_spec import TelemetrySpec
 
 
 class CountingKube(DictionaryKube):
