@@ -67,17 +67,18 @@ def plan_actions(
     proven = observed.proven_groups(revision)
     complete = groups > 0 and proven >= groups
     verified = spec.verify is None or (verification is not None and verification.moves)
-    serving = revision if complete and verified else before
+    paused = is_paused(spec, revision, before)
+    serving = revision if complete and verified and not paused else before
     selector = pods_that_answer(identity, spec, serving)
     if serving != revision and observed.service is not None:
         # What another spec made stays as that made it.
         there = observed.service.get("spec", {}).get("selector") or {}
         selector = there if names.REVISION_LABEL in there else selector
     service = model_service(identity, selector)
-    if is_paused(spec, revision, before):
-        return _as_it_is(identity, spec, observed, revision, before, service)
     budget, later = _budget(identity, serving)
     upkeep = [service, *budget] if serving == before != names.NO_REVISION else []
+    if paused:
+        return _as_it_is(identity, spec, observed, revision, serving, upkeep)
     # A name that is taken is most likely the Service's: it comes first.
     apply = [service, network_policy(identity, spec.telemetry), *budget]
     for index in range(groups):
@@ -107,7 +108,7 @@ def is_paused(spec: OpenModelSpec, revision: str, serving: str) -> bool:
 
 
 def _as_it_is(
-    identity: Identity, spec: OpenModelSpec, observed: Observed, revision: str, serving: str, service: Manifest
+    identity: Identity, spec: OpenModelSpec, observed: Observed, revision: str, serving: str, upkeep: Sequence[Manifest]
 ) -> ActionPlan:
     """Nothing is moved or removed, and nothing made but what leads to what serves."""
     groups = sum(_revision(item) == revision for item in observed.stateful_sets)
@@ -118,11 +119,7 @@ def _as_it_is(
         groups=groups,
         present=len(observed.stateful_sets),
         complete=False,
-        apply=[
-            *([] if serving == names.NO_REVISION else [service]),
-            network_policy(identity, spec.telemetry),
-            *_budget(identity, serving)[0],
-        ],
+        apply=[*upkeep, network_policy(identity, spec.telemetry)],
         delete=[],
         reason=f"spec.rollout.paused is true: {what}, and revision {revision} waits",
     )

@@ -206,6 +206,8 @@ def test_a_rollout_that_is_paused_stands_still_wherever_it_is() -> None:
     standing = step(paused, proven)
     assert (standing.serving, standing.delete) == (old.revision, [])
     assert "StatefulSet" not in kinds(standing)
+    (service,) = [item for item in standing.apply if item["kind"] == "Service"]
+    assert service["spec"]["selector"][names.REVISION_LABEL] == old.revision
     assert step(a_spec(**changed), proven).serving == half.revision
     assert step(a_spec(rollout={"paused": True}), proven).serving == old.revision, "back is never paused"
 
