@@ -34,7 +34,6 @@ APPLIED_ANNOTATION = f"{GROUP}/applied"
 """Of a child: a hash of what was last applied."""
 
 DIGEST_ANNOTATION = f"{GROUP}/digest"
-CAPTURE_VARIABLE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 ANSWERS_ANNOTATION = f"{GROUP}/answers"
 """Of a model's slice at the routers: "true" when a call would be answered, were the model awake."""
 SERVICE_LABEL = "kubernetes.io/service-name"

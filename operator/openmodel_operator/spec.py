@@ -15,6 +15,7 @@ from typing import Any
 
 from openmodel_operator import names
 from openmodel_operator.telemetry_spec import TelemetrySpec
+from openmodel_telemetry.names import CAPTURE_VARIABLE
 
 Manifest = dict[str, Any]
 _LICENSES = re.compile(r"[A-Za-z0-9.+-]+( OR [A-Za-z0-9.+-]+)*")
@@ -261,9 +262,9 @@ def _pod_template(template: Mapping[str, Any]) -> Manifest:
             raise SpecError(
                 f"spec.podTemplate.spec.containers[{container['name']}].env must be a list of objects with names"
             )
-        if any(item.get("name") == names.CAPTURE_VARIABLE for item in env):
+        if any(item.get("name") == CAPTURE_VARIABLE for item in env):
             raise SpecError(
-                f"spec.podTemplate: {names.CAPTURE_VARIABLE} is set by spec.telemetry.captureContent, of which the "
+                f"spec.podTemplate: {CAPTURE_VARIABLE} is set by spec.telemetry.captureContent, of which the "
                 "status tells: leave it out"
             )
     return dict(template)

@@ -5,6 +5,10 @@
 
 from __future__ import annotations
 
+# OpenTelemetry's variable of whether spans have what callers ask and are answered, and what says that they have
+CAPTURE_VARIABLE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
+CAPTURED, NOT_CAPTURED = "SPAN_ONLY", "NO_CONTENT"
+
 # Attributes of requests
 OPERATION_NAME = "gen_ai.operation.name"
 PROVIDER_NAME = "gen_ai.provider.name"

@@ -27,13 +27,12 @@ from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from opentelemetry.trace import NoOpTracer, Tracer
 from prometheus_client import CollectorRegistry, start_http_server
 
+from openmodel_telemetry import names
 from openmodel_telemetry.instrument import Instrument, Kind
 
 _log = logging.getLogger(__name__)
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 RATIO = "OTEL_TRACES_SAMPLER_ARG"
-CAPTURE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
-CAPTURED = "SPAN_ONLY"
 _COUNT_DROPPED = "OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED"
 
 # Spans that go out in one message when they have content: collectors take 4 MiB.
@@ -136,4 +135,4 @@ def _tracers(resource: Resource, meters: MeterProvider) -> TracerProvider:
 
 def captures_content() -> bool:
     """Whether the environment asks for what callers ask and are answered, in spans."""
-    return os.environ.get(CAPTURE, "").upper() == CAPTURED
+    return os.environ.get(names.CAPTURE_VARIABLE, "").upper() == names.CAPTURED

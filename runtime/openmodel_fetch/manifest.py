@@ -58,17 +58,12 @@ def digest_of_folder(folder: Path) -> str:
     That is the digest of the fetch too, where it fetched all there is. OSError when a file can not be read, or a link
     leads to a folder: what is in it would be mounted, and not be in the digest.
     """
-    for where, folders, _ in os.walk(folder):
-        for name in folders:
-            if (Path(where) / name).is_symlink():
-                raise IsADirectoryError(errno.EISDIR, "a link to a folder", str(Path(where) / name))
-    files = [
-        read_file(folder, str((Path(where) / name).relative_to(folder)))
-        for where, _, names in os.walk(folder, onerror=_raise)
-        for name in names
-        if Path(where) / name != folder / NAME
-    ]
-    return digest(files)
+    paths: list[Path] = []
+    for where, folders, names in os.walk(folder, onerror=_raise):
+        for link in (Path(where) / name for name in folders if (Path(where) / name).is_symlink()):
+            raise IsADirectoryError(errno.EISDIR, "a link to a folder", str(link))
+        paths += [Path(where) / name for name in names]
+    return digest([read_file(folder, str(path.relative_to(folder))) for path in paths if path != folder / NAME])
 
 
 def read_file(folder: Path, path: str) -> ManifestFile:

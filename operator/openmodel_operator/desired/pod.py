@@ -8,6 +8,7 @@ from openmodel_operator.desired.merge import merge
 from openmodel_operator.desired.security import CONTAINER_SECURITY, POD_SECURITY
 from openmodel_operator.desired.source import model_mount, model_volume
 from openmodel_operator.spec import Manifest, OpenModelSpec
+from openmodel_telemetry.names import CAPTURE_VARIABLE, CAPTURED, NOT_CAPTURED
 
 # A pod that ends still takes calls for this long: every node's proxy hears of its end a moment after the pod does.
 _SETTLE_SECONDS = 5
@@ -100,7 +101,8 @@ def _telemetry_env(spec: OpenModelSpec) -> list[Manifest]:
     """OpenTelemetry's own variables."""
     telemetry = spec.telemetry
     # Also where nothing is captured: what comes by `envFrom` of the user's template is not seen here.
-    capture = {"name": names.CAPTURE_VARIABLE, "value": "SPAN_ONLY" if telemetry.capture_content else "NO_CONTENT"}
+    captured = CAPTURED if telemetry.capture_content else NOT_CAPTURED
+    capture = {"name": CAPTURE_VARIABLE, "value": captured}
     if telemetry.otlp_endpoint is None:
         return [capture]
     where = "k8s.namespace.name=$(POD_NAMESPACE),k8s.pod.name=$(POD_NAME)"

@@ -8,6 +8,7 @@ from openmodel_operator.desired.identity import content_hash
 from openmodel_operator.desired.merge import merge
 from openmodel_operator.desired.pod import pod_template, with_revision
 from openmodel_operator.desired.source import model_mount, model_volume
+from openmodel_telemetry.names import CAPTURE_VARIABLE
 
 
 def test_merge_goes_by_key_and_by_name() -> None:
@@ -83,7 +84,7 @@ def test_pod_template_is_merged_over_the_generated_one() -> None:
     labels = template["metadata"]["labels"]
     assert (labels["team"], labels[names.REVISION_LABEL], labels[names.GROUP_INDEX_LABEL]) == ("a", "abc", "3")
     container = template["spec"]["containers"][0]
-    assert {item["name"] for item in container["env"]} == {"HOME", "X", names.CAPTURE_VARIABLE}
+    assert {item["name"] for item in container["env"]} == {"HOME", "X", CAPTURE_VARIABLE}
     assert container["args"][-1] == "--version=abc"
     assert template["spec"]["nodeSelector"] == {"disk": "fast"}
 
