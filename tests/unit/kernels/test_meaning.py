@@ -74,6 +74,20 @@ def test_weights_in_eight_bits(name: str, dtype: torch.dtype, rows: int, inputs:
 
 @all_backends
 @all_dtypes
+@pytest.mark.parametrize("rows", [1, 8, 40])
+def test_whole_numbers_of_eight_bits_are_multiplied_exactly(name: str, dtype: torch.dtype, rows: int) -> None:
+    kernels = backend(name)
+    # A row that holds 127 has a factor of 1.
+    weight = torch.arange(-127, 128).repeat(64, 1).roll(5, 1).to(dtype)
+    ones = torch.eye(255, dtype=dtype)
+    packed = kernels.pack(weight, int8=True)
+    for start in range(0, 255, rows):
+        some = slice(start, start + rows)
+        assert torch.equal(kernels.logits(ones[some].contiguous(), packed), weight.T[some].float())
+
+
+@all_backends
+@all_dtypes
 def test_norm_of_heads(name: str, dtype: torch.dtype) -> None:
     heads, groups, dim = 4, 2, 48
     qkv, weights = torch.randn(5, (heads + 2 * groups) * dim).to(dtype), torch.randn(2, dim).to(dtype)

@@ -13,7 +13,7 @@ namespace openmodel {
 namespace baseline { Isa plain(); }
 #if defined(__x86_64__)
 namespace avx2 { Isa plain(); }
-namespace avx512 { Isa plain(); Isa with_bf16(); }
+namespace avx512 { Isa plain(); Isa with_bf16(bool vbmi); }
 namespace amx { Isa with_tiles(); }
 #endif
 
@@ -42,8 +42,9 @@ std::vector<Isa> available() {
                       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
   const bool bf16 = avx512 && __builtin_cpu_supports("avx512bf16");
-  if (bf16 && has_amx_bf16()) tables.push_back(amx::with_tiles());
-  if (bf16) tables.push_back(avx512::with_bf16());
+  const bool vbmi = __builtin_cpu_supports("avx512vbmi");
+  if (bf16 && vbmi && has_amx_bf16()) tables.push_back(amx::with_tiles());
+  if (bf16) tables.push_back(avx512::with_bf16(vbmi));
   if (avx512) tables.push_back(avx512::plain());
   if (avx2) tables.push_back(avx2::plain());
 #endif

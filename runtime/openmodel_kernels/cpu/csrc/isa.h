@@ -15,6 +15,7 @@ enum class Dtype : int { kBFloat16 = 0, kFloat16 = 1, kFloat32 = 2 };
 constexpr int kDtypes = 3;
 constexpr int kPanel = 32;   // output columns of a weight panel
 constexpr int kPanelRows = 256;  // rows that one call of a product takes at most
+constexpr int kFewRows = 16;     // rows up to which a product takes Isa::few_rows_panels at once
 constexpr int kFewInt8Rows = 8;  // rows up to which panels in int8 are widened on their way to a product
 constexpr int kRows = 32;    // rows that one call of attention takes at most
 constexpr int kBlock = 32;   // tokens of a key/value block
@@ -64,6 +65,8 @@ struct AttentionArgs {
   const char* keys;          // block 0 of this key/value head
   const char* values;
   long block_stride;         // bytes from a block to the next
+  const char* after_keys;    // a block that is likely to be read after these, or null
+  const char* after_values;  // the same
   float scale;
   long window;               // a token sees this many tokens, itself the last; 0: all before it
   float softcap;             // scores become softcap * tanh(score / softcap); 0: as they are
@@ -74,6 +77,8 @@ struct AttentionArgs {
 
 struct Isa {
   const char* name;
+  // Panels that a product of kFewRows rows or less takes side by side.
+  int few_rows_panels = 1;
   void (*product[kDtypes])(const ProductArgs&);
   // The same over panels in int8, for few rows, where it is quicker than to widen them first; or null. The same sums.
   void (*product_int8[kDtypes])(const ProductArgs&) = {};

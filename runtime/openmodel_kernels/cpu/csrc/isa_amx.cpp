@@ -18,6 +18,7 @@ inline F16 half_to_float(const Half* p) { return (F16)_mm512_cvtph_ps(_mm256_loa
 inline void store16(F16 x, BFloat* p) { _mm256_storeu_si256((__m256i*)p, (__m256i)_mm512_cvtneps_pbh((__m512)x)); }
 
 #include "avx512_bf16.inc"
+#include "avx512_int8.inc"
 
 struct alignas(64) TileConfig {
   uint8_t palette = 1;
@@ -248,6 +249,7 @@ Isa with_tiles() {
   Isa isa = portable("amx_bf16");
   isa.product[(int)Dtype::kBFloat16] = tile_product;
   isa.widen[(int)Dtype::kBFloat16] = widen_bfloats;
+  isa.few_rows_panels = 2;
   isa.attention[(int)Dtype::kBFloat16] = tile_attention;
   return isa;
 }

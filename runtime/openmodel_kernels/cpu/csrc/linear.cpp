@@ -14,8 +14,6 @@ namespace {
 
 const Isa* chosen = nullptr;
 
-// Up to here a tile takes two panels at once (isa_amx.cpp).
-constexpr long kFewRows = 16;
 constexpr long kTasksPerThread = 6;
 
 // Rows whose length is no whole number of steps, followed by zeros.
@@ -46,7 +44,7 @@ void run_task(const Weight& w, const Task& task, const Task* next, const char* x
   const int rows = static_cast<int>(task.rows.end - row), dtype = static_cast<int>(w.dtype);
   const auto few = isa().product_int8[dtype];
   const bool int8 = w.storage == Storage::kInt8, as_stored = !int8 || (few && rows <= kFewInt8Rows);
-  const long together = as_stored ? task.panels : rows <= kFewRows ? 2 : 1;
+  const long together = as_stored ? task.panels : rows <= kFewRows ? isa().few_rows_panels : 1;
   for (long done = 0, some; done < task.panels; done += some) {
     some = std::min(together, task.panels - done);
     const long panel = task.panel + done, column = panel * width, at = row * w.out_columns + column;
@@ -226,7 +224,7 @@ void linear(const Weight& w, const void* x, const std::vector<RowGroup>& groups,
   const long wanted = std::max<long>(1, used * w.panels / (kTasksPerThread * team().size()));
   std::vector<Task> tasks;
   for (const RowGroup& group : groups) {
-    const long chunk = group.end - group.begin <= kFewRows ? round_up(wanted, 2) : wanted;
+    const long chunk = group.end - group.begin <= kFewRows ? round_up(wanted, isa().few_rows_panels) : wanted;
     for (long begin = group.begin; begin < group.end; begin += kPanelRows) {
       const RowGroup part{group.group, begin, std::min<long>(group.end, begin + kPanelRows)};
       for (long p = 0; p < w.panels; p += chunk) tasks.push_back({part, p, std::min(chunk, w.panels - p)});
