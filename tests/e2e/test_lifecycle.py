@@ -70,36 +70,6 @@ def test_a_change_waits_while_it_is_paused_and_then_makes_room_first(
     wait_until("the old pod is gone", lambda: len(operator.pods(namespace, "tiny")) == 1)
 
 
-def test_golden_prompts_let_a_change_serve_that_answers_alike_and_no_other(
-    operator: Operator, namespace: str, tiny_source: str
-) -> None:
-    prompts = {
-        "sea": json.dumps({"text_input": "The sea is", "max_tokens": 48}),
-        "chat": json.dumps({"text_input": "What is the question?", "max_tokens": 48}),
-    }
-    golden = {"metadata": {"name": "golden", "namespace": namespace}, "data": prompts}
-    operator.kubectl.apply({"apiVersion": "v1", "kind": "ConfigMap", **golden})
-    model = operator.model(
-        namespace, "tiny", tiny_source, rollout={"drainSeconds": 5, "verify": {"configMap": "golden"}}
-    )
-    operator.kubectl.apply(model)
-    first = operator.wait_for(namespace, "tiny", "Ready", "True")
-    assert condition(first, "RolloutVerified")[:2] == ("Unknown", "NothingToCompare")
-    model["spec"]["engine"] = {"maxModelLen": 256, "maxNumSeqs": 8}
-    operator.kubectl.apply(model)
-    same = operator.wait_for(namespace, "tiny", "RolloutVerified", "True", "Verified")
-    serving = same["status"]["rollout"]["revision"]
-    assert same["status"]["rollout"]["verification"] == {"revision": serving, "passed": 2, "total": 2}
-    operator.wait_for(namespace, "tiny", "Ready", "True")
-    model["spec"]["engine"]["dtype"] = "bfloat16"
-    operator.kubectl.apply(model)
-    other = operator.wait_for(namespace, "tiny", "RolloutVerified", "False", "Diverged")
-    assert condition(other, "Stalled")[:2] == ("True", "Diverged")
-    assert other["status"]["rollout"]["revision"] == serving
-    assert other["status"]["readyReplicas"] == 1
-    assert "position" in other["status"]["rollout"]["verification"]["firstDivergence"]
-
-
 def test_a_model_that_starts_at_zero_is_proven_first(operator: Operator, namespace: str, tiny_source: str) -> None:
     operator.kubectl.apply(operator.model(namespace, "tiny", tiny_source, replicas=0))
     operator.wait_for(namespace, "tiny", "Ready", "True", "ScaledToZero")
@@ -115,18 +85,6 @@ def test_suspend_takes_the_pods_away_and_back(operator: Operator, namespace: str
     wait_until("no pods", lambda: not operator.pods(namespace, "tiny"))
     operator.kubectl("patch", "om/tiny", "-n", namespace, "--type=merge", "-p", '{"spec":{"suspend":false}}')
     operator.wait_for(namespace, "tiny", "Ready", "True")
-
-
-def test_a_change_under_traffic_loses_no_request(operator: Operator, namespace: str, tiny_source: str) -> None:
-    manifest = operator.model(namespace, "tiny", tiny_source)
-    operator.kubectl.apply(manifest)
-    before = operator.wait_for(namespace, "tiny", "Ready", "True")["status"]["rollout"]["revision"]
-    with traffic(operator, namespace):
-        manifest["spec"]["engine"]["dtype"] = "bfloat16"
-        operator.kubectl.apply(manifest)
-        after = operator.wait_for(namespace, "tiny", "Reconciling", "False")["status"]["rollout"]["revision"]
-        assert after != before
-        wait_until("the old pods' end", lambda: len(operator.pods(namespace, "tiny")) == 1)
 
 
 def test_evictions_take_one_pod_at_a_time_and_lose_no_request(
