@@ -23,17 +23,11 @@ def read_into(target: Tensor, entry: TensorEntry, source: tuple[int | slice, ...
     Args:
         target: any place of the shape that is wanted.
         entry: where the tensor lies.
-        source: () for all of it, (i,) for the i-th of its first dimension.
+        source: () for all of it, (i,) for the i-th of its first dimension; anything else is read in another way.
     """
-    shape, begin, end = entry.shape, entry.begin, entry.end
-    match source:
-        case ():
-            pass
-        case (int() as index,) if shape and 0 <= index < shape[0]:
-            size = (end - begin) // shape[0]
-            shape, begin, end = shape[1:], begin + index * size, begin + (index + 1) * size
-        case _:
-            return False
+    if (found := _part(entry, source)) is None:
+        return False
+    shape, begin, end = found
     if _DTYPES.get(entry.dtype) is not target.dtype or tuple(target.shape) != shape or not target.is_contiguous():
         return False
     into = memoryview(target.reshape(-1).view(torch.uint8).numpy().data)
@@ -44,3 +38,23 @@ def read_into(target: Tensor, entry: TensorEntry, source: tuple[int | slice, ...
                 raise CheckpointError(f"{entry.file.name} has become shorter while it was read")
             begin, into = begin + got, into[got:]
     return True
+
+
+def read_ahead(entry: TensorEntry, source: tuple[int | slice, ...] = ()) -> None:
+    """Has the system begin to read what `read_into` would: a disk that is asked for many pieces at once gives more."""
+    if (found := _part(entry, source)) is not None:
+        _, begin, end = found
+        with entry.file.open("rb", buffering=0) as file:
+            os.posix_fadvise(file.fileno(), begin, end - begin, os.POSIX_FADV_WILLNEED)
+
+
+def _part(entry: TensorEntry, source: tuple[int | slice, ...]) -> tuple[tuple[int, ...], int, int] | None:
+    """Shape, first byte and end of what is wanted; None when it does not lie in one piece."""
+    shape, begin, end = entry.shape, entry.begin, entry.end
+    match source:
+        case ():
+            return shape, begin, end
+        case (int() as index,) if shape and 0 <= index < shape[0]:
+            size = (end - begin) // shape[0]
+            return shape[1:], begin + index * size, begin + (index + 1) * size
+    return None

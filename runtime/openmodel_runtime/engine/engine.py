@@ -78,7 +78,10 @@ class Engine:
         """While nothing runs: makes the memory of one more unused block ready; False when enough of them are.
 
         The system hands memory out when it is first written, which can take longer than to compute what is written.
+        Not while requests wait for a group: whoever prepares it wants the processors.
         """
+        if not self._scheduler.idle:
+            return False
         unused = self._scheduler.unused_blocks
         block = max(self._first_cold_block, unused.start)
         if block >= min(unused.stop, unused.start + _BLOCKS_AHEAD):

@@ -18,7 +18,7 @@ from typing import Any
 from safetensors import safe_open
 from torch import Tensor
 
-from openmodel_runtime.checkpoint.direct_read import read_into
+from openmodel_runtime.checkpoint.direct_read import read_ahead, read_into
 from openmodel_runtime.checkpoint.model_config import ExpertsConfig, ModelConfig
 from openmodel_runtime.checkpoint.tensor_files import TensorEntry, tensor_entries
 from openmodel_runtime.errors import CheckpointError
@@ -95,7 +95,7 @@ def load_experts(
 ) -> dict[int, Experts]:
     """Experts alone, of the layers where any are wanted, in the order in which they are named.
 
-    Each thread takes a layer at a time.
+    Each thread takes a layer at a time, and has the disk begin with the one that it or another will take next.
     """
     wanted = {layer: named for layer, named in sorted(slots.items()) if named}
     by_layer: dict[int, list[WeightPart]] = {layer: [] for layer in wanted}
@@ -104,12 +104,23 @@ def load_experts(
         if layer in wanted:
             by_layer[layer].append(part)
 
+    order = list(wanted)
+
+    def ask_for(layers: list[int]) -> None:
+        for layer in layers:
+            for part in by_layer[layer]:
+                for name in part.names:
+                    read_ahead(source.entries[name], part.source)
+
     def load(layer: int) -> Experts:
+        next_one = order.index(layer) + threads
+        ask_for(order[next_one : next_one + 1])
         made = Experts(numerics, len(wanted[layer]), hidden, experts.expert)
         for _ in _take_weights(made.weights(experts_path(layer)), by_layer[layer], source.entries):
             pass
         return made
 
+    ask_for(order[:threads])
     with ThreadPoolExecutor(threads) as pool:
         return dict(zip(wanted, pool.map(load, wanted), strict=True))
 

@@ -150,6 +150,12 @@ def test_an_idle_engine_touches_each_unused_block_once_and_no_other(
     assert touched == [1, *subject.scheduler.unused_blocks]
 
 
+def test_an_engine_with_requests_touches_nothing(checkpoint: Path) -> None:
+    subject = engine(checkpoint, max_model_len=64, max_num_seqs=4)
+    subject.submit(GenerateRequest(request_id=1, prompt=(1,), sampling=GREEDY))
+    assert not subject.warm_cache()
+
+
 def test_touching_a_block_leaves_the_others_as_they_are(checkpoint: Path) -> None:
     cold, warm = (engine(checkpoint, max_model_len=64, max_num_seqs=4) for _ in range(2))
     answers = []
