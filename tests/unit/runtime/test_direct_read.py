@@ -16,7 +16,7 @@ from openmodel_runtime.checkpoint.tensor_files import TensorEntry
 def entry(tmp_path: Path) -> TensorEntry:
     file = tmp_path / "weights"
     file.write_bytes(b"\0" * 8 + torch.arange(12, dtype=torch.float32).numpy().tobytes())
-    return TensorEntry(file, "F32", (3, 2, 2), 8, 56)
+    return TensorEntry(file=file, dtype="F32", shape=(3, 2, 2), begin=8, end=56)
 
 
 def test_a_tensor_or_one_of_its_first_dimension_is_read(entry: TensorEntry) -> None:
