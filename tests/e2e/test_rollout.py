@@ -47,7 +47,7 @@ def _change(operator: Operator, manifest: dict[str, Any]) -> None:
         operator.kubectl.apply({**manifest, "spec": {**manifest["spec"], **spec}})
         return operator.wait_for(namespace, NAME, kind, status, reason)
 
-    alike = {"engine": {"maxNumSeqs": 8}}
+    alike: dict[str, Any] = {"engine": {"maxNumSeqs": 8}}
     proven = change("RolloutVerified", "True", "Verified", **alike)["status"]["rollout"]
     serving = proven["revision"]
     assert proven["verification"] == {"revision": serving, "passed": 2, "total": 2}
