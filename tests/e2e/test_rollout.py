@@ -15,6 +15,7 @@ from e2e.callers import Caller, traffic
 from e2e.conftest import Operator, example
 from e2e.test_lifecycle import evict, replaced
 from kubectl import condition, wait_until
+from openmodel_operator.observed import is_ready
 
 pytestmark = pytest.mark.e2e
 NAME = "smollm2"
@@ -66,7 +67,10 @@ def _change(operator: Operator, manifest: dict[str, Any]) -> None:
     change("Reconciling", "False", **alike)
     operator.kubectl("scale", f"om/{NAME}", "-n", namespace, "--replicas=2")
     operator.wait_for(namespace, NAME, "Reconciling", "False")
-    pod = operator.pods(namespace, NAME)[0]["metadata"]
+    # Not one of the revision that diverged, which may still be on its way out.
+    pod = next(
+        pod for pod in operator.pods(namespace, NAME) if is_ready(pod) and "deletionTimestamp" not in pod["metadata"]
+    )["metadata"]
     evict(operator, namespace, pod["name"])
     wait_until("another pod", lambda: replaced(operator, namespace, pod["name"], pod["uid"]))
     assert operator.wait_for(namespace, NAME, "Reconciling", "False")["status"]["readyReplicas"] == 2

@@ -7,6 +7,7 @@ large read is several times as fast from a disk and copies once from the page ca
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 
 import torch
 from torch import Tensor
@@ -14,6 +15,8 @@ from torch import Tensor
 from openmodel_runtime.checkpoint.tensor_files import TensorEntry
 from openmodel_runtime.errors import CheckpointError
 
+# Of a longer one Linux begins with what a device reads ahead and forgets the rest.
+_PIECE_BYTES = 128 << 10
 _DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
@@ -41,11 +44,16 @@ def read_into(target: Tensor, entry: TensorEntry, source: tuple[int | slice, ...
 
 
 def read_ahead(entry: TensorEntry, source: tuple[int | slice, ...] = ()) -> None:
-    """Has the system begin to read what `read_into` would: a disk that is asked for many pieces at once gives more."""
-    if (found := _part(entry, source)) is not None:
-        _, begin, end = found
-        with entry.file.open("rb", buffering=0) as file:
-            os.posix_fadvise(file.fileno(), begin, end - begin, os.POSIX_FADV_WILLNEED)
+    """Has the system begin to read what `read_into` would: a disk that is asked for many pieces at once gives more.
+
+    A wish: where the system does not take it, nothing is lost but time.
+    """
+    if (found := _part(entry, source)) is None:
+        return
+    _, begin, end = found
+    with entry.file.open("rb", buffering=0) as file, suppress(OSError):
+        for piece in range(begin, end, _PIECE_BYTES):
+            os.posix_fadvise(file.fileno(), piece, min(_PIECE_BYTES, end - piece), os.POSIX_FADV_WILLNEED)
 
 
 def _part(entry: TensorEntry, source: tuple[int | slice, ...]) -> tuple[tuple[int, ...], int, int] | None:

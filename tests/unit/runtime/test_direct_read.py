@@ -36,3 +36,23 @@ def test_what_is_asked_for_ahead_is_what_will_be_read(
     monkeypatch.setattr(os, "posix_fadvise", lambda _file, begin, size, _advice: seen.append((begin, size)))
     read_ahead(entry, source)
     assert seen == asked
+
+
+def test_more_than_a_device_reads_ahead_is_asked_for_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "weights").touch()
+    long = TensorEntry(file=tmp_path / "weights", dtype="F32", shape=(75000,), begin=100, end=300_100)
+    seen: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "posix_fadvise", lambda _file, begin, size, _advice: seen.append((begin, size)))
+    read_ahead(long)
+    assert [begin for begin, _ in seen] == [100, 131_172, 262_244]
+    assert sum(size for _, size in seen) == 300_000
+
+
+def test_a_system_that_takes_no_advice_is_read_all_the_same(
+    entry: TensorEntry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError
+
+    monkeypatch.setattr(os, "posix_fadvise", refuse)
+    read_ahead(entry)
