@@ -108,11 +108,15 @@ void paged_attention(const HeadShape& shape, const AttentionStep& step, const vo
   const long in_stride = static_cast<long>(shape.heads + 2 * shape.kv_heads) * shape.head_dim;
   const long out_stride = static_cast<long>(shape.heads) * shape.head_dim;
   const auto tasks = head_tasks(shape, step, rule.window);
-  const auto first_block = [&](const HeadTask& task, const char* of) {
-    const auto& sequence = step.sequences[task.sequence];
-    const long position = sequence.context + task.first_row / group;  // of the task's first token
-    const long seen = rule.window && position >= rule.window ? position + 1 - rule.window : 0;
-    return of + task.kv_head * bytes + sequence.table[seen / kBlock] * cache.block_stride;
+  // The first that any of the task's rows sees.
+  const auto first_block = [&](const HeadTask& task) {
+    const long position = step.sequences[task.sequence].context + task.first_row / group;
+    return rule.window && position >= rule.window ? (position + 1 - rule.window) / kBlock : 0;
+  };
+  const auto start_of = [&](const HeadTask* task, const char* of) -> const char* {
+    if (!task) return nullptr;
+    const int32_t block = step.sequences[task->sequence].table[first_block(*task)];
+    return of + task->kv_head * bytes + block * cache.block_stride;
   };
   const long count = static_cast<long>(tasks.size());
   team().run(count, [&](long index, int) {
@@ -122,10 +126,10 @@ void paged_attention(const HeadShape& shape, const AttentionStep& step, const vo
     const long head = static_cast<long>(task.kv_head) * group * shape.head_dim;
     isa().attention[static_cast<int>(shape.dtype)](AttentionArgs{
         static_cast<const char*>(qkv) + (sequence.row * in_stride + head) * element, in_stride, shape.head_dim, group,
-        static_cast<int>(task.first_row), task.rows, sequence.context, sequence.table,
+        static_cast<int>(task.first_row), task.rows, sequence.context, first_block(task), sequence.table,
         cache.keys + task.kv_head * bytes, cache.values + task.kv_head * bytes, cache.block_stride,
-        next ? first_block(*next, cache.keys) : nullptr, next ? first_block(*next, cache.values) : nullptr, rule.scale,
-        rule.window, rule.softcap, rule.sinks ? rule.sinks + task.kv_head * group : nullptr,
+        start_of(next, cache.keys), start_of(next, cache.values), rule.scale, rule.window, rule.softcap,
+        rule.sinks ? rule.sinks + task.kv_head * group : nullptr,
         static_cast<char*>(out) + (sequence.row * out_stride + head) * element, out_stride});
   });
 }

@@ -61,6 +61,7 @@ struct AttentionArgs {
   int heads;                 // query heads that share the key/value head
   int first_row, rows;       // rows of the sequence's (token, head) grid, heads fastest; rows <= kRows
   long context;              // tokens cached before token 0 of this step
+  long first_block;          // of the sequence's blocks, the first that any of the rows sees
   const int32_t* table;      // block numbers of the sequence
   const char* keys;          // block 0 of this key/value head
   const char* values;
