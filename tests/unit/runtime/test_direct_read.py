@@ -56,3 +56,6 @@ def test_a_system_that_takes_no_advice_is_read_all_the_same(
 
     monkeypatch.setattr(os, "posix_fadvise", refuse)
     read_ahead(entry)
+    whole = torch.empty(3, 2, 2)
+    assert read_into(whole, entry)
+    assert torch.equal(whole.flatten(), torch.arange(12.0))
